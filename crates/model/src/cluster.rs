@@ -1,0 +1,218 @@
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::{EndpointSlice, Namespace, NamespacedName, NetworkPolicy, Node, Pod, Service, Uid};
+
+/// Something that happened, from a watch or from a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A namespace is so.
+    Namespace(Namespace),
+    /// A namespace is gone.
+    NamespaceGone(Arc<str>),
+    /// A node is so.
+    Node(Node),
+    /// A node is gone.
+    NodeGone(Arc<str>),
+    /// A pod is so.
+    Pod(Pod),
+    /// A pod is gone.
+    PodGone(Uid),
+    /// A policy is so.
+    NetworkPolicy(NetworkPolicy),
+    /// A policy is gone.
+    NetworkPolicyGone(NamespacedName),
+    /// A Service is so.
+    Service(Service),
+    /// A Service is gone.
+    ServiceGone(NamespacedName),
+    /// An endpoint slice is so.
+    EndpointSlice(EndpointSlice),
+    /// An endpoint slice is gone; named by slice.
+    EndpointSliceGone(NamespacedName),
+}
+
+/// What an event changed, with the state before it. An event that changes nothing yields no change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// This namespace came, went or changed.
+    Namespace(Arc<str>),
+    /// This node came, went or changed.
+    Node(Arc<str>),
+    /// This pod came, went or changed; the pod as it was before.
+    Pod(Uid, Option<Box<Pod>>),
+    /// This policy came, went or changed.
+    NetworkPolicy(NamespacedName),
+    /// This Service, or its endpoints, came, went or changed.
+    Service(NamespacedName),
+}
+
+/// The state of one cluster. Events go in, changes come out; keyed and ordered, so that equal
+/// states are equal values.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Cluster {
+    namespaces: BTreeMap<Arc<str>, Namespace>,
+    nodes: BTreeMap<Arc<str>, Node>,
+    pods: BTreeMap<Uid, Pod>,
+    policies: BTreeMap<NamespacedName, NetworkPolicy>,
+    services: BTreeMap<NamespacedName, Service>,
+    slices: BTreeMap<NamespacedName, EndpointSlice>,
+}
+
+impl Cluster {
+    /// A cluster in which these events have happened.
+    pub fn from_events(events: impl IntoIterator<Item = Event>) -> Self {
+        let mut cluster = Self::default();
+        for event in events {
+            cluster.apply(event);
+        }
+        cluster
+    }
+
+    /// Applies an event and says what it changed, if anything.
+    pub fn apply(&mut self, event: Event) -> Option<Change> {
+        match event {
+            Event::Namespace(it) => set(&mut self.namespaces, it.name.clone(), it).map(|(k, _)| Change::Namespace(k)),
+            Event::NamespaceGone(k) => self.namespaces.remove(&k).map(|_| Change::Namespace(k)),
+            Event::Node(it) => set(&mut self.nodes, it.name.clone(), it).map(|(k, _)| Change::Node(k)),
+            Event::NodeGone(k) => self.nodes.remove(&k).map(|_| Change::Node(k)),
+            Event::Pod(it) => {
+                set(&mut self.pods, it.uid.clone(), it).map(|(k, before)| Change::Pod(k, before.map(Box::new)))
+            }
+            Event::PodGone(k) => self.pods.remove(&k).map(|before| Change::Pod(k, Some(Box::new(before)))),
+            Event::NetworkPolicy(it) => {
+                set(&mut self.policies, it.name.clone(), it).map(|(k, _)| Change::NetworkPolicy(k))
+            }
+            Event::NetworkPolicyGone(k) => self.policies.remove(&k).map(|_| Change::NetworkPolicy(k)),
+            Event::Service(it) => set(&mut self.services, it.name.clone(), it).map(|(k, _)| Change::Service(k)),
+            Event::ServiceGone(k) => self.services.remove(&k).map(|_| Change::Service(k)),
+            Event::EndpointSlice(it) => {
+                let service = it.service.clone();
+                set(&mut self.slices, it.name.clone(), it).map(|_| Change::Service(service))
+            }
+            Event::EndpointSliceGone(k) => self.slices.remove(&k).map(|it| Change::Service(it.service)),
+        }
+    }
+
+    /// All namespaces, by name.
+    pub fn namespaces(&self) -> impl Iterator<Item = &Namespace> {
+        self.namespaces.values()
+    }
+
+    /// A namespace by name.
+    pub fn namespace(&self, name: &str) -> Option<&Namespace> {
+        self.namespaces.get(name)
+    }
+
+    /// All nodes, by name.
+    pub fn nodes(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.values()
+    }
+
+    /// A node by name.
+    pub fn node(&self, name: &str) -> Option<&Node> {
+        self.nodes.get(name)
+    }
+
+    /// All pods, by UID.
+    pub fn pods(&self) -> impl Iterator<Item = &Pod> {
+        self.pods.values()
+    }
+
+    /// A pod by UID.
+    pub fn pod(&self, uid: &str) -> Option<&Pod> {
+        self.pods.get(uid)
+    }
+
+    /// The pod that holds an address in the pod network, if one does. O(pods): for questions and
+    /// tests; whoever needs it often keeps an index.
+    pub fn pod_by_address(&self, address: IpAddr) -> Option<&Pod> {
+        self.pods().find(|p| !p.host_network && p.owns_addresses() && p.addresses.contains(&address))
+    }
+
+    /// All policies, by name.
+    pub fn policies(&self) -> impl Iterator<Item = &NetworkPolicy> {
+        self.policies.values()
+    }
+
+    /// A policy by name.
+    pub fn policy(&self, name: &NamespacedName) -> Option<&NetworkPolicy> {
+        self.policies.get(name)
+    }
+
+    /// All Services, by name.
+    pub fn services(&self) -> impl Iterator<Item = &Service> {
+        self.services.values()
+    }
+
+    /// A Service by name.
+    pub fn service(&self, name: &NamespacedName) -> Option<&Service> {
+        self.services.get(name)
+    }
+
+    /// All endpoint slices, by name.
+    pub fn slices(&self) -> impl Iterator<Item = &EndpointSlice> {
+        self.slices.values()
+    }
+
+    /// The endpoint slices of one Service. O(slices of its namespace).
+    pub fn slices_of(&self, service: &NamespacedName) -> impl Iterator<Item = &EndpointSlice> {
+        let start = NamespacedName::new(service.namespace.clone(), "");
+        self.slices
+            .range(start..)
+            .take_while(|(name, _)| name.namespace == service.namespace)
+            .map(|(_, slice)| slice)
+            .filter(|slice| slice.service == *service)
+    }
+}
+
+/// Sets a value; `None` when it was so already.
+fn set<K: Ord + Clone, V: PartialEq>(map: &mut BTreeMap<K, V>, key: K, value: V) -> Option<(K, Option<V>)> {
+    if map.get(&key) == Some(&value) {
+        return None;
+    }
+    let before = map.insert(key.clone(), value);
+    Some((key, before))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Origin;
+
+    fn namespace(name: &str) -> Namespace {
+        Namespace { name: name.into(), labels: Default::default(), origin: Origin::Builtin }
+    }
+
+    #[test]
+    fn an_event_that_changes_nothing_yields_no_change() {
+        let mut cluster = Cluster::default();
+        assert_eq!(cluster.apply(Event::Namespace(namespace("shop"))), Some(Change::Namespace("shop".into())));
+        assert_eq!(cluster.apply(Event::Namespace(namespace("shop"))), None);
+        assert_eq!(cluster.apply(Event::NamespaceGone("other".into())), None);
+        assert_eq!(cluster.apply(Event::NamespaceGone("shop".into())), Some(Change::Namespace("shop".into())));
+        assert_eq!(cluster, Cluster::default());
+    }
+
+    #[test]
+    fn slices_of_finds_only_its_service() {
+        let slice = |ns: &str, name: &str, service: &str| {
+            Event::EndpointSlice(EndpointSlice {
+                name: NamespacedName::new(ns, name),
+                service: NamespacedName::new(ns, service),
+                ports: vec![],
+                endpoints: vec![],
+            })
+        };
+        let cluster = Cluster::from_events([
+            slice("a", "web-1", "web"),
+            slice("a", "db-1", "db"),
+            slice("a", "web-2", "web"),
+            slice("b", "web-1", "web"),
+        ]);
+        let found: Vec<_> =
+            cluster.slices_of(&NamespacedName::new("a", "web")).map(|s| s.name.to_string()).collect();
+        assert_eq!(found, ["a/web-1", "a/web-2"]);
+    }
+}

@@ -1,0 +1,26 @@
+//! The vocabulary of Kilter and the state of one cluster.
+//!
+//! Everything here is plain data: no I/O, no Kubernetes types, no clocks. `objects` translates
+//! Kubernetes objects into these types; `policy`, `services` and `reach` decide with them.
+
+#![forbid(unsafe_code)]
+
+mod cluster;
+mod labels;
+mod names;
+mod origin;
+mod policy;
+mod ports;
+mod topology;
+mod traffic;
+
+pub use cluster::{Change, Cluster, Event};
+pub use labels::{Labels, Operator, Requirement, Selector};
+pub use names::{Direction, NamespacedName, Uid, WorkloadRef};
+pub use origin::Origin;
+pub use policy::{
+    IpBlock, NetworkPolicy, Peer, PolicyPort, PolicyRef, PolicyRule, PortSpec, Tier,
+};
+pub use ports::{PortRange, PortSet, Protocol};
+pub use topology::{ContainerPort, Namespace, Node, Pod, PodPhase};
+pub use traffic::{Endpoint, EndpointPort, EndpointSlice, Service, ServicePort, ServiceType, TargetPort};

@@ -1,0 +1,126 @@
+//! What other processes of Kilter ask a node process, over its control socket.
+//!
+//! A connection carries any number of requests, each answered by one [`Reply`], in order;
+//! [`Request::Drops`] alone turns the connection into a stream of [`Reply::Drop`].
+
+use std::net::{IpAddr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+/// A question to a node process.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Request {
+    /// How the node is.
+    Status,
+    /// Connect from inside pods (see [`Probe`]), all at once, and say what happened.
+    Probe(Vec<Probe>),
+    /// Stream every refused packet from now on. The first reply is [`Reply::Following`].
+    Drops,
+}
+
+/// An answer of a node process.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Reply {
+    /// To [`Request::Status`].
+    Status(Box<NodeStatus>),
+    /// To [`Request::Probe`], in the order asked.
+    Probed(Vec<Outcome>),
+    /// [`Request::Drops`] has begun.
+    Following,
+    /// A refused packet.
+    Drop(Drop),
+    /// The request could not be served.
+    Failed(String),
+}
+
+/// How a node is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeStatus {
+    /// The node's name.
+    pub node: String,
+    /// Pods of this node that are wired, by `namespace/name`.
+    pub pods: Vec<String>,
+    /// The highest resourceVersion of each watched resource whose effect is in the kernel
+    /// (`pods`, `namespaces`, `networkpolicies`, `services`, `endpointslices`, `nodes`).
+    pub applied: std::collections::BTreeMap<String, String>,
+    /// Whether every watch has synced and the kernel holds what it should.
+    pub ready: bool,
+    /// Entries in each table of the data plane.
+    pub tables: std::collections::BTreeMap<String, u64>,
+    /// Dropped packets by reason, since the data plane was loaded.
+    pub drops: std::collections::BTreeMap<String, u64>,
+}
+
+/// One connection to try from inside a pod's network namespace and this node's cgroup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Probe {
+    /// UID of the pod to connect from; it must run on this node.
+    pub from: String,
+    /// Where to.
+    pub to: SocketAddr,
+    /// `TCP` or `UDP`.
+    pub protocol: String,
+    /// Give up after this long.
+    pub timeout_ms: u64,
+}
+
+/// What became of a [`Probe`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Outcome {
+    /// The local address used, by which drop events are matched.
+    pub local: Option<SocketAddr>,
+    /// What happened.
+    pub result: ProbeResult,
+    /// From the first packet to the answer, microseconds.
+    pub micros: u64,
+}
+
+/// The result of a [`Probe`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ProbeResult {
+    /// Somebody answered; the UID that the stand-in gave as its own, where it is one.
+    Answered {
+        /// `WHO` answer of a stand-in; `None` when the server is something else.
+        pod: Option<String>,
+    },
+    /// Actively refused (RST, ICMP, or no backend).
+    Refused,
+    /// No answer in time.
+    TimedOut,
+    /// The probe itself could not be made.
+    Failed(String),
+}
+
+/// A packet that the data plane refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Drop {
+    /// The node that refused it.
+    pub node: String,
+    /// Microseconds since the epoch.
+    pub at: u64,
+    /// `egress` or `ingress`: which side's policy, or which hook.
+    pub direction: String,
+    /// Source address and port (0 where the protocol has none).
+    pub from: (IpAddr, u16),
+    /// Destination address and port.
+    pub to: (IpAddr, u16),
+    /// `TCP`, `UDP`, `SCTP`, `ICMP` or the protocol's number.
+    pub protocol: String,
+    /// Why, in the words of `kilter flows` (`policy`, `spoofed source`, `no endpoint`...).
+    pub reason: String,
+    /// The rule or the isolation that decided, where policy did.
+    pub rule: Option<String>,
+}
+
+/// What a stand-in is asked (one line), and the prefix of its answer, which the pod's UID follows:
+/// `KILTER-WHO 7\n` is answered `KILTER-IS <uid> 7\n`, over TCP and over UDP.
+pub const WHO: &str = "KILTER-WHO";
+/// See [`WHO`].
+pub const IS: &str = "KILTER-IS";
