@@ -1,1 +1,19 @@
-//! First content follows.
+//! What tests of several crates share: namespaces and mounts that clean up after themselves, a
+//! check that nothing is left on the machine, packets, and waiting for a condition.
+//!
+//! Everything here panics with a full sentence instead of returning errors: the callers are tests.
+
+mod bpf;
+mod corpus;
+mod mounts;
+mod namespaces;
+mod packet;
+mod residue;
+mod wait;
+
+pub use corpus::corpus;
+pub use mounts::{BpfFs, TempDir, cgroup2_root};
+pub use namespaces::TestNetNs;
+pub use packet::Packet;
+pub use residue::Residue;
+pub use wait::{wait_for, wait_until};
