@@ -1,0 +1,32 @@
+# The commands of README.md. Each does all the set-up it needs; run them as root.
+
+KILTER := target/release/kilter
+export KUBECTL := $(CURDIR)/.venv/bin/kubectl
+
+.PHONY: help setup build test demo bench clean-machine
+
+help:
+	@echo 'make demo            build Kilter, bring up the example shop, change a policy, watch the traffic change'
+	@echo 'make test            build, and run every test (kernel tests included)'
+	@echo 'make build           install what building needs, and build'
+	@echo 'make bench           the figures of this machine, with peers in the same run'
+	@echo 'make setup           only install what building and testing need (Debian 12)'
+	@echo 'make clean-machine   remove every twin from this machine'
+
+setup:
+	@scripts/setup
+
+build: setup
+	cargo build --release --workspace
+
+test: build
+	@scripts/test
+
+demo: build
+	@scripts/demo
+
+bench: build
+	$(KILTER) bench
+
+clean-machine: build
+	$(KILTER) down --all
