@@ -1,1 +1,26 @@
-//! First content follows.
+//! Links, addresses, routes, neighbours, nftables and sysctls of one network namespace.
+//!
+//! Nothing else in Kilter opens a netlink socket, and nothing shells out to `ip`, `nft` or `sysctl`.
+//! A [`Netlink`] is bound to the namespace it was made for: its socket was opened inside, so it works
+//! from any thread afterwards.
+
+#![forbid(unsafe_code)]
+
+mod address;
+mod error;
+mod handle;
+mod link;
+mod masquerade;
+mod neighbour;
+mod nft;
+mod route;
+mod sysctl;
+
+pub use error::Error;
+pub use handle::Netlink;
+pub use link::{Link, Mac, Peer, Veth};
+pub use masquerade::Masquerade;
+pub use neighbour::Neighbour;
+pub use nft::tables as nftables;
+pub use route::{ROUTE_PROTOCOL, Route};
+pub use sysctl::{read_sysctl, sysctl, sysctls, sysctls_here};

@@ -1,0 +1,138 @@
+use std::net::IpAddr;
+
+use futures::TryStreamExt;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use rtnetlink::RouteMessageBuilder;
+use rtnetlink::packet_route::AddressFamily;
+use rtnetlink::packet_route::route::{
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+};
+
+use crate::{Error, Netlink};
+
+/// The routing protocol number (RTPROT) of every route that Kilter sets, by which it finds its own
+/// again. The kernel gives it no meaning (`rtnetlink(7)`: above RTPROT_STATIC the user decides).
+pub const ROUTE_PROTOCOL: u8 = 107;
+
+/// A unicast route of the main table.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Route {
+    /// Where to; `0.0.0.0/0` and `::/0` are the default routes.
+    pub destination: IpNet,
+    /// The next hop; without one the destination is on the link.
+    pub via: Option<IpAddr>,
+    /// Index of the link to leave by.
+    pub link: u32,
+    /// The next hop is on the link whatever the link's own addresses say.
+    pub onlink: bool,
+}
+
+impl Route {
+    /// A route to what is on the link itself (scope link).
+    pub fn on_link(destination: IpNet, link: u32) -> Self {
+        Self { destination, via: None, link, onlink: false }
+    }
+
+    /// A route through a next hop.
+    pub fn via(destination: IpNet, via: IpAddr, link: u32) -> Self {
+        Self { destination, via: Some(via), link, onlink: false }
+    }
+
+    /// The default route of the next hop's family, through a next hop on the link.
+    pub fn default_via(via: IpAddr, link: u32) -> Self {
+        let destination = match via {
+            IpAddr::V4(_) => Ipv4Net::default().into(),
+            IpAddr::V6(_) => Ipv6Net::default().into(),
+        };
+        Self { destination, via: Some(via), link, onlink: true }
+    }
+
+    fn message(&self) -> RouteMessage {
+        let scope = if self.via.is_some() { RouteScope::Universe } else { RouteScope::Link };
+        let mut message = match (self.destination, self.via) {
+            (IpNet::V4(net), via) => {
+                let mut builder = RouteMessageBuilder::<std::net::Ipv4Addr>::new()
+                    .destination_prefix(net.network(), net.prefix_len());
+                if let Some(IpAddr::V4(via)) = via {
+                    builder = builder.gateway(via);
+                }
+                builder.output_interface(self.link).build()
+            }
+            (IpNet::V6(net), via) => {
+                let mut builder = RouteMessageBuilder::<std::net::Ipv6Addr>::new()
+                    .destination_prefix(net.network(), net.prefix_len());
+                if let Some(IpAddr::V6(via)) = via {
+                    builder = builder.gateway(via);
+                }
+                builder.output_interface(self.link).build()
+            }
+        };
+        message.header.protocol = RouteProtocol::Other(ROUTE_PROTOCOL);
+        message.header.scope = scope;
+        message.header.kind = RouteType::Unicast;
+        if self.onlink {
+            message.header.flags |= RouteFlags::Onlink;
+        }
+        message
+    }
+}
+
+impl Netlink {
+    /// Sets a route, in place of one to the same destination.
+    pub async fn replace_route(&self, route: &Route) -> Result<(), Error> {
+        let failed = self.fail("set the route to", route.destination.to_string());
+        self.handle.route().add(route.message()).replace().execute().await.map_err(failed)
+    }
+
+    /// Deletes a route of Kilter's.
+    pub async fn delete_route(&self, route: &Route) -> Result<(), Error> {
+        let failed = self.fail("delete the route to", route.destination.to_string());
+        self.handle.route().del(route.message()).execute().await.map_err(failed)
+    }
+
+    /// The unicast routes of the main table, both families; with `own`, only those Kilter set.
+    pub async fn routes(&self, own: bool) -> Result<Vec<Route>, Error> {
+        let mut routes = Vec::new();
+        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+            let mut query = RouteMessage::default();
+            query.header.address_family = family;
+            let stream = self.handle.route().get(query).execute();
+            let all: Vec<RouteMessage> = stream.try_collect().await.map_err(self.fail("list", "routes"))?;
+            routes.extend(all.into_iter().filter(|m| listed(m, own)).filter_map(route));
+        }
+        Ok(routes)
+    }
+}
+
+fn listed(message: &RouteMessage, own: bool) -> bool {
+    message.header.table == RouteHeader::RT_TABLE_MAIN
+        && message.header.kind == RouteType::Unicast
+        && (!own || message.header.protocol == RouteProtocol::Other(ROUTE_PROTOCOL))
+}
+
+fn route(message: RouteMessage) -> Option<Route> {
+    let (mut destination, mut via, mut link) = (None, None, None);
+    for attribute in message.attributes {
+        match attribute {
+            RouteAttribute::Destination(address) => destination = to_ip(address),
+            RouteAttribute::Gateway(address) => via = to_ip(address),
+            RouteAttribute::Oif(index) => link = Some(index),
+            _ => {}
+        }
+    }
+    let unspecified: IpAddr = match message.header.address_family {
+        AddressFamily::Inet => std::net::Ipv4Addr::UNSPECIFIED.into(),
+        _ => std::net::Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let destination =
+        IpNet::new(destination.unwrap_or(unspecified), message.header.destination_prefix_length).ok()?;
+    Some(Route { destination, via, link: link?, onlink: message.header.flags.contains(RouteFlags::Onlink) })
+}
+
+fn to_ip(address: RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(ip) => Some(ip.into()),
+        RouteAddress::Inet6(ip) => Some(ip.into()),
+        _ => None,
+    }
+}

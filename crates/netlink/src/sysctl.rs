@@ -1,0 +1,72 @@
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+use kilter_netns::NetNs;
+
+use crate::Error;
+
+/// Sets one sysctl of a namespace, `net/ipv4/ip_forward` or `net.ipv4.ip_forward`. The first
+/// separator met decides, as in `sysctl(8)`, because names of links may contain dots.
+pub fn sysctl(namespace: &NetNs, key: &str, value: &str) -> Result<(), Error> {
+    sysctls(namespace, &[(key, value)])
+}
+
+/// Sets several sysctls of a namespace, in order, with one thread inside: `/proc/sys/net` shows the
+/// namespace of the thread that looks.
+pub fn sysctls(namespace: &NetNs, values: &[(&str, &str)]) -> Result<(), Error> {
+    let name = namespace.path().display().to_string();
+    match namespace.run(|| write_all(&name, values)) {
+        Ok(written) => written,
+        Err(source) => Err(Error::new("set sysctls", keys(values), name, io::Error::other(source))),
+    }
+}
+
+/// Sets several sysctls of the calling thread's own namespace.
+pub fn sysctls_here(values: &[(&str, &str)]) -> Result<(), Error> {
+    write_all("(this thread's)", values)
+}
+
+/// Reads a sysctl of a namespace, without the newline at its end.
+pub fn read_sysctl(namespace: &NetNs, key: &str) -> Result<String, Error> {
+    let name = namespace.path().display().to_string();
+    let read =
+        namespace.run(|| fs::read_to_string(path(key))).map_err(io::Error::other).and_then(|read| read);
+    match read {
+        Ok(value) => Ok(value.trim_end().to_owned()),
+        Err(source) => Err(Error::new("read sysctl", key, name, source)),
+    }
+}
+
+fn write_all(namespace: &str, values: &[(&str, &str)]) -> Result<(), Error> {
+    for (key, value) in values {
+        fs::write(path(key), value)
+            .map_err(|source| Error::new("set sysctl", format!("{key}={value}"), namespace, source))?;
+    }
+    Ok(())
+}
+
+fn path(key: &str) -> PathBuf {
+    let separator = key.chars().find(|c| matches!(c, '.' | '/')).unwrap_or('/');
+    let mut path = PathBuf::from("/proc/sys");
+    path.extend(key.split(separator));
+    path
+}
+
+fn keys(values: &[(&str, &str)]) -> String {
+    values.iter().map(|(key, _)| *key).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_separator_decides_so_links_may_have_dots() {
+        assert_eq!(path("net.ipv4.ip_forward"), PathBuf::from("/proc/sys/net/ipv4/ip_forward"));
+        assert_eq!(
+            path("net/ipv4/conf/eth0.7/rp_filter"),
+            PathBuf::from("/proc/sys/net/ipv4/conf/eth0.7/rp_filter")
+        );
+    }
+}

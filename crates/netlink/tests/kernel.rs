@@ -1,0 +1,194 @@
+//! Against the kernel, in namespaces made for each test. Fails without root, by design.
+
+use std::net::IpAddr;
+
+use kilter_netlink::{
+    Masquerade, Neighbour, Netlink, Peer, Route, Veth, nftables, read_sysctl, sysctl, sysctls,
+};
+use kilter_netns::NetNs;
+
+const HOST_MAC: [u8; 6] = [2, 0x6b, 0x6c, 0x74, 0, 1];
+const POD_MAC: [u8; 6] = [2, 0x6b, 10, 244, 1, 7];
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn veth<'a>(name: &'a str, namespace: &'a NetNs) -> Veth<'a> {
+    let peer = Peer { name: "eth0", mac: Some(POD_MAC), namespace };
+    Veth { name, mac: Some(HOST_MAC), mtu: 1400, peer }
+}
+
+/// A node and a pod joined by a veth pair, as the agent does it.
+async fn wired() -> (NetNs, NetNs, Netlink, Netlink) {
+    let (node, pod) = (NetNs::create().unwrap(), NetNs::create().unwrap());
+    let (outer, inner) = (Netlink::new(&node).unwrap(), Netlink::new(&pod).unwrap());
+    outer.create_veth(&veth("klt0", &pod)).await.unwrap();
+    (node, pod, outer, inner)
+}
+
+#[tokio::test]
+async fn a_veth_pair_is_born_in_two_namespaces_down_and_complete() {
+    let (_node, _pod, outer, inner) = wired().await;
+    let host = outer.link("klt0").await.unwrap().unwrap();
+    let peer = inner.link("eth0").await.unwrap().unwrap();
+    assert_eq!((host.mac, host.mtu, host.up), (Some(HOST_MAC), 1400, false));
+    assert_eq!((peer.mac, peer.mtu, peer.up), (Some(POD_MAC), 1400, false));
+    assert_eq!(host.kind.as_deref(), Some("veth"));
+    assert_eq!((host.peer, peer.peer), (Some(peer.index), Some(host.index)));
+    assert!(outer.link("eth0").await.unwrap().is_none(), "the peer was never in the node's namespace");
+}
+
+#[tokio::test]
+async fn a_pod_reaches_its_node_through_a_gateway_that_nobody_has() {
+    let (node, pod, outer, inner) = wired().await;
+    let (host, peer) = (outer.link_index("klt0").await.unwrap(), inner.link_index("eth0").await.unwrap());
+    sysctls(&node, &[("net.ipv4.conf.klt0.rp_filter", "0"), ("net.ipv4.ip_forward", "1")]).unwrap();
+    outer.add_address(outer.link_index("lo").await.unwrap(), "10.9.9.9/32".parse().unwrap()).await.unwrap();
+    for (netlink, links) in [(&outer, ["lo", "klt0"]), (&inner, ["lo", "eth0"])] {
+        for link in links {
+            netlink.set_up(netlink.link_index(link).await.unwrap()).await.unwrap();
+        }
+    }
+    inner.add_address(peer, "10.244.1.7/32".parse().unwrap()).await.unwrap();
+    inner
+        .replace_neighbour(&Neighbour { link: peer, address: ip("169.254.1.1"), mac: HOST_MAC })
+        .await
+        .unwrap();
+    inner.replace_route(&Route::default_via(ip("169.254.1.1"), peer)).await.unwrap();
+    outer
+        .replace_neighbour(&Neighbour { link: host, address: ip("10.244.1.7"), mac: POD_MAC })
+        .await
+        .unwrap();
+    outer.replace_route(&Route::on_link("10.244.1.7/32".parse().unwrap(), host)).await.unwrap();
+
+    let listener = node.run(|| std::net::TcpListener::bind("10.9.9.9:7000").unwrap()).unwrap();
+    let client = pod.run(|| std::net::TcpStream::connect("10.9.9.9:7000").unwrap()).unwrap();
+    let (_, from) = listener.accept().unwrap();
+    assert_eq!(from, client.local_addr().unwrap());
+    assert_eq!(from.ip(), ip("10.244.1.7"));
+}
+
+#[tokio::test]
+async fn routes_neighbours_and_addresses_are_listed_as_they_were_set_and_can_be_set_twice() {
+    let (_node, _pod, outer, _inner) = wired().await;
+    let link = outer.link_index("klt0").await.unwrap();
+    let lo = outer.link_index("lo").await.unwrap();
+    outer.set_up(link).await.unwrap();
+    let routes = [
+        Route::on_link("10.244.1.7/32".parse().unwrap(), link),
+        Route { onlink: true, ..Route::via("10.244.2.0/24".parse().unwrap(), ip("10.240.0.12"), link) },
+        Route::default_via(ip("10.240.0.1"), link),
+    ];
+    let neighbour = Neighbour { link, address: ip("10.244.1.7"), mac: POD_MAC };
+    for _twice in 0..2 {
+        // First: a namespace without any address accepts no next hop (it has no local table yet).
+        outer.add_address(lo, "10.9.9.9/32".parse().unwrap()).await.unwrap();
+        for route in &routes {
+            outer.replace_route(route).await.unwrap();
+        }
+        outer.replace_neighbour(&neighbour).await.unwrap();
+    }
+    let mut listed = outer.routes(true).await.unwrap();
+    listed.sort_by_key(|r| std::cmp::Reverse(r.destination.prefix_len()));
+    assert_eq!(listed, routes);
+    assert_eq!(outer.neighbours().await.unwrap(), [neighbour]);
+    assert!(outer.addresses().await.unwrap().contains(&(lo, "10.9.9.9/32".parse().unwrap())));
+
+    outer.delete_route(&routes[1]).await.unwrap();
+    assert!(outer.delete_route(&routes[1]).await.unwrap_err().is_missing());
+    outer.delete_address(lo, "10.9.9.9/32".parse().unwrap()).await.unwrap();
+    assert_eq!(outer.routes(true).await.unwrap().len(), 2);
+    assert!(!outer.addresses().await.unwrap().iter().any(|(_, net)| net.addr() == ip("10.9.9.9")));
+}
+
+#[tokio::test]
+async fn a_bridge_takes_ports_and_a_group_of_links_goes_at_once() {
+    let (_node, pod, outer, _inner) = wired().await;
+    let second = NetNs::create().unwrap();
+    outer.create_veth(&veth("klt1", &second)).await.unwrap();
+    outer.create_bridge("br0").await.unwrap();
+    let bridge = outer.link_index("br0").await.unwrap();
+    for name in ["klt0", "klt1"] {
+        let link = outer.link_index(name).await.unwrap();
+        outer.set_master(link, bridge).await.unwrap();
+        assert_eq!(outer.link(name).await.unwrap().unwrap().master, Some(bridge));
+        outer.set_group(link, 77).await.unwrap();
+    }
+    outer.delete_group(77).await.unwrap();
+    let left: Vec<_> = outer.links().await.unwrap().into_iter().map(|link| link.name).collect();
+    assert_eq!(left, ["lo", "br0"]);
+    assert!(Netlink::new(&pod).unwrap().link("eth0").await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn errors_name_the_operation_the_object_and_the_namespace() {
+    let (node, pod, outer, _inner) = wired().await;
+    let namespace = node.path().display().to_string();
+    let error = outer.create_veth(&veth("klt0", &pod)).await.unwrap_err();
+    assert_eq!(error.to_string(), format!("cannot create veth klt0 in network namespace {namespace}"));
+    assert!(error.is_exists());
+    let error = outer.link_index("nope").await.unwrap_err();
+    assert_eq!(error.to_string(), format!("cannot find link nope in network namespace {namespace}"));
+    assert!(outer.delete_link(4711).await.unwrap_err().is_missing());
+    let error = sysctl(&node, "net.ipv4.nope", "1").unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!("cannot set sysctl net.ipv4.nope=1 in network namespace {namespace}")
+    );
+}
+
+#[tokio::test]
+async fn sysctls_are_those_of_the_namespace() {
+    let (a, b) = (NetNs::create().unwrap(), NetNs::create().unwrap());
+    sysctl(&a, "net/ipv4/ip_local_reserved_ports", "30000-32767").unwrap();
+    assert_eq!(read_sysctl(&a, "net/ipv4/ip_local_reserved_ports").unwrap(), "30000-32767");
+    assert_eq!(read_sysctl(&b, "net/ipv4/ip_local_reserved_ports").unwrap(), "");
+}
+
+#[test]
+fn masquerade_is_replaced_listed_and_deleted_whole() {
+    let namespace = NetNs::create().unwrap();
+    assert_eq!(Masquerade::current(&namespace).unwrap(), None);
+    let mut wanted = Masquerade { mark: 0x6b6c_0001, link: "eth0".into(), ports: (40000, 49999) };
+    wanted.replace(&namespace).unwrap();
+    wanted.ports = (50000, 59999);
+    wanted.replace(&namespace).unwrap();
+    assert_eq!(nftables(&namespace).unwrap(), ["ip kilter"]);
+    assert_eq!(Masquerade::current(&namespace).unwrap(), Some(wanted));
+    Masquerade::delete(&namespace).unwrap();
+    Masquerade::delete(&namespace).unwrap();
+    assert_eq!(nftables(&namespace).unwrap(), Vec::<String>::new());
+}
+
+/// Two machines on a wire: what carries the mark leaves with the link's address and a port of the
+/// range, what does not carry it leaves as it is.
+#[tokio::test]
+async fn only_marked_packets_are_masqueraded() {
+    let (node, outside, outer, inner) = wired().await;
+    let (link, peer) = (outer.link_index("klt0").await.unwrap(), inner.link_index("eth0").await.unwrap());
+    outer.add_address(link, "10.240.0.11/24".parse().unwrap()).await.unwrap();
+    outer.add_address(outer.link_index("lo").await.unwrap(), "10.244.1.7/32".parse().unwrap()).await.unwrap();
+    inner.add_address(peer, "10.240.0.1/24".parse().unwrap()).await.unwrap();
+    outer.set_up(outer.link_index("lo").await.unwrap()).await.unwrap();
+    outer.set_up(link).await.unwrap();
+    inner.set_up(peer).await.unwrap();
+    Masquerade { mark: 77, link: "klt0".into(), ports: (40000, 40099) }.replace(&node).unwrap();
+
+    let server = outside.run(|| std::net::UdpSocket::bind("10.240.0.1:7000").unwrap()).unwrap();
+    server.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
+    let seen_as = |port: u16, mark: u32| {
+        let send = || {
+            let client = std::net::UdpSocket::bind(("10.244.1.7", port)).unwrap();
+            nix::sys::socket::setsockopt(&client, nix::sys::socket::sockopt::Mark, &mark).unwrap();
+            client.send_to(b"hello", "10.240.0.1:7000").unwrap();
+        };
+        node.run(send).unwrap();
+        server.recv_from(&mut [0; 16]).unwrap().1
+    };
+    assert_eq!(seen_as(5000, 0).to_string(), "10.244.1.7:5000");
+    assert_eq!(seen_as(5001, 78).to_string(), "10.244.1.7:5001");
+    let mapped = seen_as(5002, 77);
+    assert_eq!(mapped.ip(), ip("10.240.0.11"));
+    assert!((40000..40100).contains(&mapped.port()), "{mapped}");
+}
