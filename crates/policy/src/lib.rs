@@ -1,1 +1,24 @@
-//! First content follows.
+//! Network policy: who may open a connection to whom, and the rows that let a kernel decide it.
+//!
+//! Two evaluators stand side by side. [`naive`] asks the rules directly, for one connection, and is
+//! written to be obviously right. [`Compiler`] turns the rules that matter to one node into
+//! [`Tables`] of logical rows and keeps them up to date; `datapath` encodes the rows, `reach`
+//! interprets them. That both agree is what the tests of `reach` prove.
+//!
+//! Semantics are those of `networking.k8s.io/v1` NetworkPolicy. Pure: no I/O, no clock.
+
+#![forbid(unsafe_code)]
+
+mod compiler;
+mod plan;
+mod reason;
+mod tables;
+
+pub mod naive;
+
+pub use compiler::{Compiler, Config};
+pub use plan::{Plan, Write};
+pub use reason::{Missed, NearestMiss, Reason};
+pub use tables::{
+    ClassId, Decision, DecisionSet, Interval, PostureId, ProtocolClass, RuleId, SetId, Tables, Verdict,
+};

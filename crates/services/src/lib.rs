@@ -1,1 +1,13 @@
-//! First content follows.
+//! Services: which addresses stand for which endpoints, as rows that a kernel can look up.
+//!
+//! A frontend (cluster IP, port, protocol) names a revision and a count; (revision, slot) names a
+//! backend. A frontend whose backends change gets a new revision, written in full before the
+//! frontend moves to it, so that no reader sees half of each. Pure: no I/O, no clock.
+
+#![forbid(unsafe_code)]
+
+mod compiler;
+mod tables;
+
+pub use compiler::Compiler;
+pub use tables::{Backend, Frontend, FrontendRow, Plan, Tables, Write};
