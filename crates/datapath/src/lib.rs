@@ -1,1 +1,25 @@
-//! First content follows.
+//! The data plane of one node: loads `bpf/`, encodes rows, writes differences, reads back, pins and
+//! attaches. Nothing else names libbpf.
+//!
+//! Everything happens in the network namespace of the calling thread, which must be the node's.
+//! Maps and links are pinned under [`Config::pin_dir`]: dropping a [`Datapath`] changes nothing for
+//! the packets, and opening another one adopts what is pinned and replaces the programs in place.
+
+mod config;
+mod datapath;
+mod error;
+mod event;
+mod stats;
+
+pub use config::{Config, Endpoint, NodeRoute};
+pub use datapath::Datapath;
+pub use error::{Error, Result};
+pub use event::{DropReason, Event, EventSource};
+pub use stats::{Stats, Sweep};
+
+/// The mark of packets that a pod sent to an address outside the cluster. They, and nothing else,
+/// are to be masqueraded where they leave the node.
+pub const EGRESS_MARK: u32 = 0x6b74_0001;
+
+/// The MAC address that a pod's gateway must have: the host side of every pod link.
+pub const GATEWAY_MAC: [u8; 6] = [0x02, 0x6b, 0x6c, 0x74, 0x00, 0x01];
