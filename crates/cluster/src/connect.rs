@@ -1,0 +1,29 @@
+use std::path::Path;
+use std::sync::Once;
+
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+
+use crate::Error;
+
+/// Makes aws-lc-rs the process's TLS provider, once. Whoever builds a `ServerConfig` or
+/// `ClientConfig` of rustls before `connect` calls this first.
+pub fn install_crypto() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // An error means that somebody installed one already, which is as good.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    });
+}
+
+/// A client for the current context of a kubeconfig file.
+///
+/// Requests wait for one another nowhere: each watch holds a connection and the pool of the rest
+/// is not limited.
+pub async fn connect(kubeconfig: &Path) -> Result<Client, Error> {
+    install_crypto();
+    let failed = |source| Error::Kubeconfig { path: kubeconfig.display().to_string(), source };
+    let file = Kubeconfig::read_from(kubeconfig).map_err(failed)?;
+    let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.map_err(failed)?;
+    Client::try_from(config).map_err(|error| Error::from_kube("make a client", error))
+}

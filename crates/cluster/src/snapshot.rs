@@ -1,0 +1,54 @@
+use std::fmt::Debug;
+
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use kilter_model::{Cluster, Event};
+use kube::api::ListParams;
+use kube::{Api, Client, ResourceExt};
+use serde::de::DeserializeOwned;
+
+use crate::Error;
+use crate::resource::{Watched, origin};
+
+/// A page of a list; as the watches ask for.
+const PAGE: u32 = 500;
+
+/// A fresh list of everything that the model holds, not through any watch or cache of ours. The
+/// kinds are listed one after another's start: each list is consistent in itself.
+pub async fn snapshot(client: &Client) -> Result<Cluster, Error> {
+    let (pods, namespaces, nodes, policies, services, slices) = tokio::try_join!(
+        list::<Pod>(client),
+        list::<Namespace>(client),
+        list::<Node>(client),
+        list::<NetworkPolicy>(client),
+        list::<Service>(client),
+        list::<EndpointSlice>(client),
+    )?;
+    let kinds = [pods, namespaces, nodes, policies, services, slices];
+    Ok(Cluster::from_events(kinds.into_iter().flatten()))
+}
+
+async fn list<K>(client: &Client) -> Result<Vec<Event>, Error>
+where
+    K: Watched + Clone + DeserializeOwned + Debug,
+{
+    let api: Api<K> = Api::all(client.clone());
+    let mut params = ListParams::default().limit(PAGE);
+    let mut events = Vec::new();
+    loop {
+        let page =
+            api.list(&params).await.map_err(|e| Error::from_kube(format!("list {}", K::RESOURCE), e))?;
+        for object in &page.items {
+            events.extend(object.event(origin(object)).map_err(|source| {
+                let name = object.name_any();
+                let namespace = object.namespace().unwrap_or_default();
+                Error::Object { what: format!("{} {namespace}/{name}", K::RESOURCE), source }
+            })?);
+        }
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => params = params.continue_token(&token),
+            None => return Ok(events),
+        }
+    }
+}
