@@ -1,1 +1,27 @@
-//! First content follows.
+//! Kubernetes kinds: into the model's vocabulary, defaulted, validated, patched.
+//!
+//! Everything here is pure. Analysis, the embedded API server and the controllers share these
+//! functions, so that what is predicted is computed by the code that acts.
+
+#![forbid(unsafe_code)]
+
+pub mod convert;
+mod defaults;
+pub mod endpoints;
+mod error;
+pub mod expand;
+pub mod kinds;
+pub mod patch;
+mod shape;
+mod validate;
+pub mod value;
+
+pub use convert::{
+    endpoint_slice, namespace, network_policy, node, owner, pod, pod_ports, selector, service, static_uid,
+    to_event, to_gone_event,
+};
+pub use defaults::default;
+pub use error::{Error, FieldError};
+pub use expand::{expand, list_items, pod_template, pod_template_mut};
+pub use shape::unknown_fields;
+pub use validate::validate;

@@ -1,0 +1,134 @@
+use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::api::discovery::v1 as discovery;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kilter_model::{
+    Endpoint, EndpointPort, EndpointSlice, NamespacedName, Origin, Selector, Service, ServicePort,
+    ServiceType, TargetPort,
+};
+
+use super::Context;
+use crate::Error;
+
+/// A Service.
+///
+/// # Errors
+/// A type, port, protocol or cluster IP that is none.
+pub fn service(object: &core::Service, origin: Origin) -> Result<Service, Error> {
+    let context = Context::namespaced("Service", &object.metadata);
+    let spec = object.spec.clone().unwrap_or_default();
+    let listed = match spec.cluster_ips.filter(|ips| !ips.is_empty()) {
+        Some(ips) => ips,
+        None => spec.cluster_ip.into_iter().collect(),
+    };
+    let headless = listed.iter().any(|ip| ip == "None");
+    let cluster_ips = listed
+        .iter()
+        .filter(|ip| !ip.is_empty() && *ip != "None")
+        .map(|ip| {
+            ip.parse().map_err(|_| context.error("spec.clusterIPs", format!("{ip:?} is not an IP address")))
+        })
+        .collect::<Result<_, _>>()?;
+    let ports = spec.ports.iter().flatten().enumerate();
+    Ok(Service {
+        service_type: service_type(&context, spec.type_.as_deref())?,
+        // An empty selector is no selector: somebody else writes the endpoints.
+        selector: spec.selector.filter(|s| !s.is_empty()).map(Selector::from_labels),
+        cluster_ips,
+        headless,
+        ports: ports
+            .map(|(i, p)| service_port(&context, &format!("spec.ports[{i}]"), p))
+            .collect::<Result<_, _>>()?,
+        publish_not_ready: spec.publish_not_ready_addresses.unwrap_or(false),
+        external_name: spec.external_name.filter(|n| !n.is_empty()).map(Into::into),
+        name: context.name,
+        origin,
+    })
+}
+
+fn service_type(context: &Context, name: Option<&str>) -> Result<ServiceType, Error> {
+    Ok(match name.unwrap_or_default() {
+        "" | "ClusterIP" => ServiceType::ClusterIp,
+        "NodePort" => ServiceType::NodePort,
+        "LoadBalancer" => ServiceType::LoadBalancer,
+        "ExternalName" => ServiceType::ExternalName,
+        other => return Err(context.error("spec.type", format!("{other:?} is not a type of Service"))),
+    })
+}
+
+fn service_port(context: &Context, path: &str, port: &core::ServicePort) -> Result<ServicePort, Error> {
+    let number = context.port(&format!("{path}.port"), port.port)?;
+    let target = match &port.target_port {
+        // 0 is what absent looks like after a round trip through Go.
+        None | Some(IntOrString::Int(0)) => TargetPort::Number(number),
+        Some(IntOrString::Int(target)) => {
+            TargetPort::Number(context.port(&format!("{path}.targetPort"), *target)?)
+        }
+        Some(IntOrString::String(name)) => TargetPort::Name(name.as_str().into()),
+    };
+    let node_port = port.node_port.filter(|p| *p != 0);
+    Ok(ServicePort {
+        name: port.name.as_deref().unwrap_or_default().into(),
+        protocol: context.protocol(&format!("{path}.protocol"), port.protocol.as_deref())?,
+        port: number,
+        target,
+        node_port: node_port.map(|p| context.port(&format!("{path}.nodePort"), p)).transpose()?,
+    })
+}
+
+/// An endpoint slice; `None` when it belongs to no Service (no `kubernetes.io/service-name`).
+///
+/// # Errors
+/// A port, protocol or address that is none. Slices of host names (`addressType: FQDN`) yield no
+/// endpoints.
+pub fn endpoint_slice(object: &discovery::EndpointSlice) -> Result<Option<EndpointSlice>, Error> {
+    let context = Context::namespaced("EndpointSlice", &object.metadata);
+    let service = object.metadata.labels.as_ref().and_then(|l| l.get("kubernetes.io/service-name"));
+    let Some(service) = service.filter(|name| !name.is_empty()) else { return Ok(None) };
+    let mut ports = vec![];
+    for (i, port) in object.ports.iter().flatten().enumerate() {
+        // Without a number a port means "all ports", which nothing in this model can serve.
+        let Some(number) = port.port else { continue };
+        ports.push(EndpointPort {
+            name: port.name.as_deref().unwrap_or_default().into(),
+            protocol: context.protocol(&format!("ports[{i}].protocol"), port.protocol.as_deref())?,
+            port: context.port(&format!("ports[{i}].port"), number)?,
+        });
+    }
+    let mut endpoints = vec![];
+    if object.address_type != "FQDN" {
+        for (i, it) in object.endpoints.iter().flatten().enumerate() {
+            endpoints.push(endpoint(&context, &format!("endpoints[{i}]"), it)?);
+        }
+    }
+    Ok(Some(EndpointSlice {
+        service: NamespacedName::new(context.name.namespace.clone(), service.as_str()),
+        name: context.name,
+        ports,
+        endpoints,
+    }))
+}
+
+/// Conditions left open mean: ready; serving as ready; not terminating (discovery/v1
+/// `EndpointConditions`).
+fn endpoint(context: &Context, path: &str, it: &discovery::Endpoint) -> Result<Endpoint, Error> {
+    let field = format!("{path}.addresses");
+    let first = it.addresses.first().ok_or_else(|| context.error(&field, "needs an address"))?;
+    let address =
+        first.parse().map_err(|_| context.error(&field, format!("{first:?} is not an IP address")))?;
+    let conditions = it.conditions.clone().unwrap_or_default();
+    let ready = conditions.ready.unwrap_or(true);
+    Ok(Endpoint {
+        address,
+        ready,
+        serving: conditions.serving.unwrap_or(ready),
+        terminating: conditions.terminating.unwrap_or(false),
+        node: it.node_name.as_deref().map(Into::into),
+        pod: it
+            .target_ref
+            .as_ref()
+            .filter(|r| r.kind.as_deref() == Some("Pod"))
+            .and_then(|r| r.uid.as_deref())
+            .map(Into::into),
+        hostname: it.hostname.as_deref().map(Into::into),
+    })
+}
