@@ -1,1 +1,30 @@
-//! First content follows.
+//! Files to Kubernetes objects: YAML and JSON, directories, kustomizations.
+//!
+//! Sources are read as `kubectl apply` would take them. Nothing is guessed: what cannot be read or
+//! is not supported is an error that names the file, the place and the field.
+
+#![forbid(unsafe_code)]
+
+mod error;
+mod load;
+mod merge;
+mod model;
+mod source;
+mod yaml;
+
+pub use error::{Error, Invalid, Place};
+pub use load::{Loaded, Options, Warning, load};
+pub use model::{cluster, events};
+pub use source::Source;
+
+use kilter_model::Origin;
+use serde_json::Value;
+
+/// An object and where it was declared.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Object {
+    /// The object, as written, with its namespace filled in.
+    pub value: Value,
+    /// File and line of its document.
+    pub origin: Origin,
+}

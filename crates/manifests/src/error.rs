@@ -1,0 +1,106 @@
+use std::fmt;
+use std::path::PathBuf;
+
+use kilter_model::Origin;
+use kilter_objects::FieldError;
+
+/// A position in a file; line and column are 1-based and 0 where unknown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The file as the caller named it.
+    pub path: String,
+    /// 1-based line.
+    pub line: u64,
+    /// 1-based column, in characters.
+    pub column: u64,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.line {
+            0 => write!(f, "{}", self.path),
+            line => write!(f, "{}:{line}:{}", self.path, self.column),
+        }
+    }
+}
+
+/// An object that the API server would refuse.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invalid {
+    /// Where it was declared.
+    pub origin: Origin,
+    /// `Kind namespace/name`.
+    pub object: String,
+    /// What is wrong with it; never empty.
+    pub faults: Vec<FieldError>,
+}
+
+/// Why sources cannot be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file or directory cannot be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Not YAML or JSON.
+    #[error("{place}: {message}")]
+    Syntax {
+        /// Where reading stopped.
+        place: Place,
+        /// What is wrong there.
+        message: String,
+    },
+    /// A document that is no Kubernetes object.
+    #[error("{origin}: not a Kubernetes object: {message}")]
+    NotAnObject {
+        /// Where the document starts.
+        origin: Origin,
+        /// What it lacks.
+        message: String,
+    },
+    /// A directory without manifests.
+    #[error("{}: no .yaml, .yml or .json file in this directory (subdirectories are not searched)", path.display())]
+    Empty {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A source that this version cannot read.
+    #[error("{source_text}: {message}")]
+    Unsupported {
+        /// The source as given.
+        source_text: String,
+        /// What to do instead.
+        message: String,
+    },
+    /// The same object twice in one file.
+    #[error("{second}: {object} is already declared at {first}; one file may declare an object once")]
+    Duplicate {
+        /// `Kind namespace/name`.
+        object: String,
+        /// Where it was declared first.
+        first: Origin,
+        /// Where it is declared again.
+        second: Origin,
+    },
+    /// Objects that the API server would refuse.
+    #[error("{}", invalid_text(.0))]
+    Invalid(Vec<Invalid>),
+    /// Kinds that Kilter does not support, where the caller asked for strictness.
+    #[error("{0}")]
+    UnsupportedKinds(String),
+}
+
+fn invalid_text(all: &[Invalid]) -> String {
+    let mut lines = vec![];
+    for invalid in all {
+        for fault in &invalid.faults {
+            lines.push(format!("{}: {}: {fault}", invalid.origin, invalid.object));
+        }
+    }
+    lines.join("\n")
+}

@@ -1,0 +1,57 @@
+//! Loaded objects as the state of a cluster, for static analysis.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use kilter_model::{Cluster, Event, Namespace, Origin};
+use kilter_objects::{Error, expand, to_event};
+
+use crate::Loaded;
+
+/// What the objects say, as events: namespaces (also those that objects only mention), policies,
+/// Services, and one representative pod per workload.
+///
+/// # Errors
+/// An object whose fields have no meaning.
+pub fn events(loaded: &Loaded) -> Result<Vec<Event>, Error> {
+    let mut events = vec![];
+    let mut mentioned: BTreeSet<Arc<str>> = BTreeSet::new();
+    for object in &loaded.objects {
+        match kilter_objects::value::namespace(&object.value) {
+            "" => {}
+            namespace => {
+                mentioned.insert(namespace.into());
+            }
+        }
+        let pods = expand(&object.value, object.origin.clone())?;
+        if !pods.is_empty() {
+            events.extend(pods.into_iter().map(Event::Pod));
+        } else if let Some(event) = to_event(&object.value, object.origin.clone())? {
+            events.push(event);
+        }
+    }
+    let declared: BTreeSet<Arc<str>> = events
+        .iter()
+        .filter_map(|e| match e {
+            Event::Namespace(n) => Some(n.name.clone()),
+            _ => None,
+        })
+        .collect();
+    events.extend(mentioned.difference(&declared).map(|name| Event::Namespace(implied(name))));
+    Ok(events)
+}
+
+/// A namespace that objects mention and nothing declares: it exists when they are applied, or
+/// they cannot be.
+fn implied(name: &Arc<str>) -> Namespace {
+    let labels = [(Arc::from("kubernetes.io/metadata.name"), name.clone())];
+    Namespace { name: name.clone(), labels: labels.into(), origin: Origin::Builtin }
+}
+
+/// The cluster in which these objects, and nothing else, are applied.
+///
+/// # Errors
+/// As [`events`].
+pub fn cluster(loaded: &Loaded) -> Result<Cluster, Error> {
+    Ok(Cluster::from_events(events(loaded)?))
+}

@@ -1,0 +1,57 @@
+//! YAML and JSON text to values, with the rules that kubectl reads by.
+
+use serde_json::Value;
+use serde_saphyr::Spanned;
+
+use crate::error::{Error, Place};
+
+/// A document and the 1-based line on which it starts.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Document {
+    pub value: Value,
+    pub line: u32,
+}
+
+/// The documents of a file, empty ones left out. JSON is read as the YAML that it is.
+///
+/// YAML 1.1 as Kubernetes reads it: `yes` and `on` are booleans, `0644` is octal. A key twice in
+/// one mapping is an error.
+pub(crate) fn documents(path: &str, bytes: &[u8]) -> Result<Vec<Document>, Error> {
+    let text = text(path, bytes)?;
+    let options = serde_saphyr::options! {
+        legacy_octal_numbers: true,
+        with_snippet: false,
+    };
+    let read: Vec<Spanned<Value>> =
+        serde_saphyr::from_multiple_with_options(text, options).map_err(|e| syntax(path, &e))?;
+    Ok(read
+        .into_iter()
+        .map(|d| Document { line: u32::try_from(d.referenced.line()).unwrap_or(u32::MAX), value: d.value })
+        .collect())
+}
+
+fn text<'a>(path: &str, bytes: &'a [u8]) -> Result<&'a str, Error> {
+    let text = std::str::from_utf8(bytes).map_err(|e| {
+        let before = &bytes[..e.valid_up_to()];
+        let line = before.iter().filter(|b| **b == b'\n').count() as u64 + 1;
+        let start = before.iter().rposition(|b| *b == b'\n').map_or(0, |i| i + 1);
+        let column = String::from_utf8_lossy(&before[start..]).chars().count() as u64 + 1;
+        let place = Place { path: path.to_owned(), line, column };
+        Error::Syntax { place, message: "not UTF-8 text".into() }
+    })?;
+    Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
+}
+
+fn syntax(path: &str, error: &serde_saphyr::Error) -> Error {
+    let (line, column) = error.location().map_or((0, 0), |l| (l.line(), l.column()));
+    let place = Place { path: path.to_owned(), line, column };
+    Error::Syntax { place, message: message(error) }
+}
+
+/// The parser's message without the position, which stands before it already.
+fn message(error: &serde_saphyr::Error) -> String {
+    let text = error.without_snippet().to_string();
+    let first = text.lines().next().unwrap_or_default();
+    let end = error.location().and_then(|l| first.find(&format!(" at line {}", l.line())));
+    first[..end.unwrap_or(first.len())].trim_end_matches([':', ',', ' ']).to_owned()
+}
