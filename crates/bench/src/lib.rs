@@ -1,1 +1,21 @@
-//! First content follows.
+//! The figures: what Kilter costs, beside its peers, on the same machine and in the same run.
+//!
+//! * [`datapath`]: latency and throughput between pods.
+//! * [`cni`]: wiring and unwiring a pod.
+//! * [`twin`]: bringing a whole twin up, and its memory.
+//!
+//! [`engine`] runs kinds of [`work`] over subjects in turn. Whatever a benchmark makes on the
+//! machine goes away with it, also when it fails.
+
+#![forbid(unsafe_code)]
+
+pub mod datapath;
+pub mod engine;
+mod figure;
+pub mod lab;
+pub mod peers;
+pub mod place;
+pub mod statistics;
+pub mod work;
+
+pub use figure::{Figure, Report};

@@ -1,0 +1,33 @@
+//! The peers, measured for real with little effort: every path carries traffic, nothing stays behind.
+
+use std::time::Duration;
+
+use kilter_bench::datapath::{self, Options};
+use kilter_bench::engine::Plan;
+use kilter_bench::work::Effort;
+
+#[test]
+fn every_peer_is_measured_over_every_kind_of_traffic() {
+    let effort = Effort { exchanges: 200, connections: 50, bulk: Duration::from_millis(20) };
+    let plan = Plan { runs: 2, effort, ..Plan::default() };
+    let options = Options { plan, service_counts: vec![10], ..Options::default() };
+    let report = datapath::run(options, &mut |_| {}).unwrap();
+
+    let cases: Vec<_> =
+        report.figures.iter().map(|figure| (figure.case.as_str(), figure.subject.as_str())).collect();
+    for work in ["tcp-keepalive", "tcp-new-connection", "udp", "bulk"] {
+        for (path, subject) in [
+            ("one-pod", "loopback"),
+            ("same-node", "kernel"),
+            ("across-nodes", "kernel"),
+            ("service-of-10", "as-kube-proxy-nftables"),
+            ("service-of-10", "as-kube-proxy-iptables"),
+        ] {
+            assert!(
+                cases.contains(&(&format!("{work} {path}"), subject)),
+                "{work} {path} {subject}: {cases:?}"
+            );
+        }
+    }
+    assert!(report.figures.iter().all(|figure| figure.p50 > 0.0 && figure.p99 > 0.0), "{report}");
+}
