@@ -141,6 +141,15 @@ impl Cluster {
         self.policies.get(name)
     }
 
+    /// The policies of one namespace, by name.
+    pub fn policies_of(&self, namespace: &Arc<str>) -> impl Iterator<Item = &NetworkPolicy> {
+        let start = NamespacedName::new(namespace.clone(), "");
+        self.policies
+            .range(start..)
+            .take_while(move |(name, _)| name.namespace == *namespace)
+            .map(|(_, policy)| policy)
+    }
+
     /// All Services, by name.
     pub fn services(&self) -> impl Iterator<Item = &Service> {
         self.services.values()

@@ -1,9 +1,18 @@
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use kilter_model::{Change, Cluster};
+use kilter_model::{Change, Cluster, Uid};
 
-use crate::{Plan, Tables};
+use crate::partition::{Partition, longest};
+use crate::pods::{GroupId, PodIndex, Touched};
+use crate::posture::{Posture, Traits, compile};
+use crate::shelf::Shelf;
+use crate::transition::{ClassMove, PostureMove, Transition};
+use crate::vocabulary::{NameId, Vocabulary};
+use crate::words::{GroupTraits, Words};
+use crate::{ClassId, Plan, RuleId, Tables};
 
 /// What a compiler needs to know about its node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,25 +24,302 @@ pub struct Config {
 }
 
 /// Keeps the policy rows of one node in step with a cluster.
+///
+/// Rows are made only of what policies that select a pod of this node say. Ids are this compiler's
+/// own and never used twice; what keeps its content keeps its id.
 #[derive(Debug)]
 pub struct Compiler {
+    config: Config,
+    primed: bool,
     tables: Tables,
+    shelf: Shelf,
+    vocabulary: Vocabulary,
+    pods: PodIndex,
+    /// Postures of this node's pods, by address.
+    locals: BTreeMap<IpAddr, Local>,
+    words: Words,
+    partition: Partition,
+    /// What each group is to `words`.
+    groups: BTreeMap<GroupId, GroupTraits>,
+    /// Rules that decisions could name before the last update: late drop events still do.
+    outgoing_rules: BTreeSet<RuleId>,
+}
+
+/// What is compiled for one pod of this node.
+#[derive(Debug, Clone)]
+struct Local {
+    posture: Arc<Posture>,
+    /// The port names its egress rules ask about.
+    names: Arc<BTreeSet<NameId>>,
+}
+
+/// What a batch of changes may have made stale.
+#[derive(Debug, Default)]
+struct Dirty {
+    pods: Touched,
+    /// Namespaces whose policies changed.
+    policies: BTreeSet<Arc<str>>,
+    /// Namespaces whose labels changed.
+    labels: BTreeSet<Arc<str>>,
 }
 
 impl Compiler {
-    /// A compiler that has written nothing yet.
-    pub fn new(_config: Config) -> Self {
-        Self { tables: Tables::default() }
+    /// A compiler for a node on which no rows are written yet.
+    pub fn new(config: Config) -> Self {
+        Self::resume(config, Tables::default())
+    }
+
+    /// A compiler for a node on which these rows are found. The first update replaces them, as
+    /// carefully as any other; ids of new rows are above all that are found.
+    pub fn resume(config: Config, loaded: Tables) -> Self {
+        let decisions = loaded.sets.values().flat_map(|set| set.exceptions.values().chain([&set.default]));
+        let last_rule = decisions.map(|it| it.rule).chain(loaded.rules.keys().copied()).max();
+        Self {
+            config,
+            primed: false,
+            shelf: Shelf::of(&loaded),
+            vocabulary: Vocabulary::starting_after(last_rule.unwrap_or(RuleId(0))),
+            tables: loaded,
+            pods: PodIndex::default(),
+            locals: BTreeMap::new(),
+            words: Words::default(),
+            partition: Partition::default(),
+            groups: BTreeMap::new(),
+            outgoing_rules: BTreeSet::new(),
+        }
     }
 
     /// Brings the rows in step with `cluster`, given what changed since the last call, and says
     /// how to get there. The first call compiles everything, whatever `changes` says.
-    pub fn update(&mut self, _cluster: &Cluster, _changes: &[Change]) -> Plan {
-        Plan::default()
+    pub fn update(&mut self, cluster: &Cluster, changes: &[Change]) -> Plan {
+        let dirty = self.note(cluster, changes);
+        let postures = self.posture_moves(cluster, &dirty);
+        let prefixes = self.stale_prefixes(cluster, &dirty, !postures.is_empty());
+        let (classes, fresh) = self.class_moves(prefixes);
+        if postures.is_empty() && classes.is_empty() {
+            self.sync_rules(false);
+            return Plan::default();
+        }
+        let posture_rows_move = !postures.is_empty();
+        let plan =
+            Transition { tables: &mut self.tables, shelf: &mut self.shelf }.run(postures, classes, fresh);
+        self.sync_rules(posture_rows_move);
+        plan
     }
 
     /// The rows after the last update.
     pub fn tables(&self) -> &Tables {
         &self.tables
+    }
+
+    /// Takes over what changed in the pod index, and says what depends on it.
+    fn note(&mut self, cluster: &Cluster, changes: &[Change]) -> Dirty {
+        let mut dirty = Dirty::default();
+        if !self.primed {
+            for pod in cluster.pods() {
+                self.pods.update(cluster, &pod.uid, &mut dirty.pods);
+            }
+            let stale = self.tables.postures.keys().copied();
+            dirty.pods.addresses.extend(stale);
+            return dirty;
+        }
+        let mut pods: BTreeSet<&Uid> = BTreeSet::new();
+        for change in changes {
+            match change {
+                Change::Pod(uid, _) => {
+                    pods.insert(uid);
+                }
+                Change::NetworkPolicy(name) => {
+                    dirty.policies.insert(name.namespace.clone());
+                }
+                Change::Namespace(name) => {
+                    dirty.labels.insert(name.clone());
+                }
+                Change::Node(_) | Change::Service(_) => {}
+            }
+        }
+        for uid in pods {
+            self.pods.update(cluster, uid, &mut dirty.pods);
+        }
+        dirty
+    }
+
+    /// Compiles the postures that may have changed, and finds those that did.
+    fn posture_moves(&mut self, cluster: &Cluster, dirty: &Dirty) -> Vec<PostureMove> {
+        let names: Vec<_> = dirty.pods.names.iter().filter_map(|it| self.vocabulary.known_name(it)).collect();
+        let mut stale = dirty.pods.addresses.clone();
+        for (address, local) in &self.locals {
+            let asks = names.iter().any(|name| local.names.contains(name));
+            let namespace = self.pods.group_of(*address).and_then(|it| self.pods.group(it));
+            if asks || namespace.is_some_and(|it| dirty.policies.contains(&it.namespace)) {
+                stale.insert(*address);
+            }
+        }
+        let mut compiled: HashMap<GroupId, Local> = HashMap::new();
+        let mut moves = Vec::new();
+        for address in stale {
+            let goal = self.compile_local(cluster, address, &mut compiled);
+            let row = self.tables.postures.get(&address).copied();
+            let before = row.and_then(|it| self.shelf.content(it));
+            let same = match (&goal, before) {
+                (Some(goal), Some(before)) => goal.posture == *before,
+                (None, None) => row.is_none(),
+                _ => false,
+            };
+            if !same {
+                let to = goal.as_ref().map(|it| it.posture.clone());
+                moves.push(PostureMove { address, from: row, to });
+            }
+            match goal {
+                Some(goal) => self.locals.insert(address, goal),
+                None => self.locals.remove(&address),
+            };
+        }
+        moves
+    }
+
+    fn compile_local(
+        &mut self,
+        cluster: &Cluster,
+        address: IpAddr,
+        compiled: &mut HashMap<GroupId, Local>,
+    ) -> Option<Local> {
+        let pod = self.pods.holder(cluster, address)?;
+        if pod.node.as_ref() != Some(&self.config.node) {
+            return None;
+        }
+        let group = self.pods.group_of(address)?;
+        let local = compiled.entry(group).or_insert_with(|| {
+            let (posture, names) = compile(&mut self.vocabulary, cluster, pod, &self.pods);
+            Local { posture: Arc::new(posture), names: Arc::new(names) }
+        });
+        Some(local.clone())
+    }
+
+    /// The prefixes whose class may have changed. Brings words, partition and groups in step.
+    fn stale_prefixes(&mut self, cluster: &Cluster, dirty: &Dirty, postures_move: bool) -> BTreeSet<IpNet> {
+        let mut stale: BTreeSet<IpNet> = dirty.pods.addresses.iter().map(|it| IpNet::from(*it)).collect();
+        let words_before = self.words.clone();
+        if postures_move || !self.primed {
+            let mut postures: Vec<&Arc<Posture>> = self.locals.values().map(|it| &it.posture).collect();
+            postures.sort_by_key(|it| Arc::as_ptr(it));
+            postures.dedup_by_key(|it| Arc::as_ptr(it));
+            self.words = Words::of(&self.vocabulary, postures.into_iter().map(Arc::as_ref));
+        }
+        let words_moved = self.words != words_before || !self.primed;
+        if self.words.blocks() != words_before.blocks() || !self.primed {
+            let blocks = self.words.blocks().iter().map(|(id, block)| (*id, block));
+            self.partition = Partition::new(blocks, &self.config.pod_cidrs);
+            stale.extend(self.partition.regions().map(|(prefix, _)| *prefix));
+            stale.extend(self.tables.classes.keys().copied());
+            stale.extend(self.pods.addresses().map(IpNet::from));
+        }
+        self.refresh_groups(cluster, dirty, words_moved, &mut stale);
+        self.primed = true;
+        stale
+    }
+
+    fn refresh_groups(
+        &mut self,
+        cluster: &Cluster,
+        dirty: &Dirty,
+        words_moved: bool,
+        stale: &mut BTreeSet<IpNet>,
+    ) {
+        if words_moved || !dirty.labels.is_empty() {
+            let mut fresh = BTreeMap::new();
+            for (group, key) in self.pods.groups() {
+                let known = self.groups.remove(&group);
+                let traits = match known {
+                    Some(known) if !words_moved && !dirty.labels.contains(&key.namespace) => known,
+                    known => {
+                        let traits = self.words.group(cluster, key);
+                        if known.as_ref() != Some(&traits) {
+                            stale.extend(self.pods.members(group).map(IpNet::from));
+                        }
+                        traits
+                    }
+                };
+                fresh.insert(group, traits);
+            }
+            self.groups = fresh;
+            return;
+        }
+        for group in &dirty.pods.gone {
+            self.groups.remove(group);
+        }
+        for address in &dirty.pods.addresses {
+            let Some(group) = self.pods.group_of(*address) else { continue };
+            let Some(key) = self.pods.group(group) else { continue };
+            self.groups.entry(group).or_insert_with(|| self.words.group(cluster, key));
+        }
+    }
+
+    /// Which class rows change, and which classes are new.
+    fn class_moves(&mut self, stale: BTreeSet<IpNet>) -> (Vec<ClassMove>, Vec<ClassId>) {
+        let mut memo: HashMap<(GroupId, IpNet), ClassId> = HashMap::new();
+        let (mut moves, mut fresh) = (Vec::new(), Vec::new());
+        for prefix in stale {
+            let to = self.class_of(prefix, &mut memo, &mut fresh);
+            let row = self.tables.classes.get(&prefix).copied();
+            if to == row {
+                continue;
+            }
+            let from = row.or_else(|| longest(&self.tables.classes, prefix).map(|(_, class)| *class));
+            let heir = match to {
+                Some(_) => None,
+                None => self.partition.find(prefix).map(|(_, region)| region.traits()),
+            };
+            let heir = heir.map(|it| self.intern(it, &mut fresh));
+            moves.push(ClassMove { prefix, row, from, to, heir });
+        }
+        (moves, fresh)
+    }
+
+    /// The class that the row of this very prefix should have; `None` if there should be none.
+    fn class_of(
+        &mut self,
+        prefix: IpNet,
+        memo: &mut HashMap<(GroupId, IpNet), ClassId>,
+        fresh: &mut Vec<ClassId>,
+    ) -> Option<ClassId> {
+        let is_host = prefix.prefix_len() == prefix.max_prefix_len();
+        let group = if is_host { self.pods.group_of(prefix.addr()) } else { None };
+        let Some(group) = group else {
+            let traits = self.partition.region(&prefix)?.traits();
+            return Some(self.intern(traits, fresh));
+        };
+        let (region, blocks) = self.partition.find(prefix).map(|(region, it)| (*region, &it.blocks))?;
+        if let Some(class) = memo.get(&(group, region)) {
+            return Some(*class);
+        }
+        let traits = self.groups.get(&group)?.at(blocks);
+        let class = self.intern(traits, fresh);
+        memo.insert((group, region), class);
+        Some(class)
+    }
+
+    fn intern(&mut self, traits: Traits, fresh: &mut Vec<ClassId>) -> ClassId {
+        let (class, is_new) = self.shelf.class(traits);
+        if is_new {
+            fresh.push(class);
+        }
+        class
+    }
+
+    /// Publishes what the rules stand for, and forgets words that nothing is made of any more.
+    fn sync_rules(&mut self, postures_moved: bool) {
+        if postures_moved {
+            let now = self.shelf.rule_ids();
+            let peers = self.words.peers().collect();
+            let asked = self.locals.values().flat_map(|it| it.names.iter().copied());
+            let names = self.words.names().chain(asked).collect();
+            let late = &self.outgoing_rules;
+            self.vocabulary.retain(&peers, &names, |it| now.contains(&it) || late.contains(&it));
+            self.outgoing_rules = now;
+        }
+        if let Some(reasons) = self.vocabulary.changed_reasons() {
+            self.tables.rules = reasons.clone();
+        }
     }
 }

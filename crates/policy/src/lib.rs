@@ -10,9 +10,16 @@
 #![forbid(unsafe_code)]
 
 mod compiler;
+mod partition;
 mod plan;
+mod pods;
+mod posture;
 mod reason;
+mod shelf;
 mod tables;
+mod transition;
+mod vocabulary;
+mod words;
 
 pub mod naive;
 
