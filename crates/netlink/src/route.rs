@@ -84,6 +84,17 @@ impl Netlink {
         self.handle.route().add(route.message()).replace().execute().await.map_err(failed)
     }
 
+    /// Makes packets to a destination for which there is no longer prefix fail with "host unreachable",
+    /// instead of following the default route.
+    pub async fn replace_unreachable(&self, destination: IpNet) -> Result<(), Error> {
+        let mut message = Route::on_link(destination, 0).message();
+        message.attributes.retain(|attribute| !matches!(attribute, RouteAttribute::Oif(_)));
+        message.header.kind = RouteType::Unreachable;
+        message.header.scope = RouteScope::Universe;
+        let failed = self.fail("make unreachable", destination.to_string());
+        self.handle.route().add(message).replace().execute().await.map_err(failed)
+    }
+
     /// Deletes a route of Kilter's.
     pub async fn delete_route(&self, route: &Route) -> Result<(), Error> {
         let failed = self.fail("delete the route to", route.destination.to_string());

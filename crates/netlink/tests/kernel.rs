@@ -103,6 +103,26 @@ async fn routes_neighbours_and_addresses_are_listed_as_they_were_set_and_can_be_
 }
 
 #[tokio::test]
+async fn what_nobody_holds_is_unreachable_and_a_longer_prefix_wins() {
+    let (node, _pod, outer, _inner) = wired().await;
+    let (link, lo) = (outer.link_index("klt0").await.unwrap(), outer.link_index("lo").await.unwrap());
+    outer.add_address(lo, "10.240.0.11/32".parse().unwrap()).await.unwrap();
+    outer.set_up(lo).await.unwrap();
+    outer.set_up(link).await.unwrap();
+    for _twice in 0..2 {
+        outer.replace_unreachable("10.244.1.0/24".parse().unwrap()).await.unwrap();
+    }
+    outer.replace_route(&Route::on_link("10.244.1.7/32".parse().unwrap(), link)).await.unwrap();
+    let send = |to: &str| {
+        let socket = node.run(|| std::net::UdpSocket::bind("0.0.0.0:0").unwrap()).unwrap();
+        socket.connect(to).map_err(|error| error.kind())
+    };
+    assert_eq!(send("10.244.1.8:7000"), Err(std::io::ErrorKind::HostUnreachable));
+    assert_eq!(send("10.244.1.7:7000"), Ok(()));
+    assert_eq!(outer.routes(true).await.unwrap().len(), 1, "it is no route to anywhere");
+}
+
+#[tokio::test]
 async fn a_bridge_takes_ports_and_a_group_of_links_goes_at_once() {
     let (_node, pod, outer, _inner) = wired().await;
     let second = NetNs::create().unwrap();
