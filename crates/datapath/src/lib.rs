@@ -9,6 +9,7 @@ mod config;
 mod datapath;
 mod error;
 mod event;
+mod skel;
 mod stats;
 
 pub use config::{Config, Endpoint, NodeRoute};

@@ -1,0 +1,288 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * Everything that the programs and crates/datapath both see: rows of maps, events, arguments and
+ * the numbers in them. Rust gets these types from the object's BTF, so they are written only here.
+ *
+ * Rules: pads are explicit, and zero (map keys are compared as bytes); addresses and ports are in
+ * network byte order; whoever changes the layout or the meaning of a pinned row raises ABI_VERSION,
+ * which is part of the path of every pin.
+ */
+#ifndef KILTER_ABI_H
+#define KILTER_ABI_H
+
+#include <linux/types.h>
+
+enum abi {
+	ABI_VERSION = 1,
+};
+
+#define CLUSTER_BLOCKS 8
+
+/* An IPv4 block. One that matches nothing has mask 0 and network 255.255.255.255. */
+struct block {
+	__be32 network;
+	__be32 mask;
+};
+
+/* Fixed while a program is loaded: lives in .rodata, so the verifier folds it in. */
+struct config {
+	enum abi abi;
+	__be32 node_ip;
+	__u32 uplink;
+	__u32 egress_mark; /* packets of pods to addresses outside the cluster */
+	__u32 reset_mark;  /* resets that the programs themselves send into a pod */
+	__u32 flow_quota;  /* flow entries that one pod may cause */
+	struct block pods; /* this node's */
+	struct block services;
+	struct block cluster[CLUSTER_BLOCKS]; /* all pods' */
+	__u8 gateway_mac[6];
+	__u8 pad[2];
+};
+_Static_assert(sizeof(struct config) == 6 * 4 + 10 * 8 + 8, "config has no holes");
+
+/* What may change while the programs run: one row. */
+struct settings {
+	__u32 report_flows; /* whether opened flows are reported, not only drops */
+};
+
+/* ---- policy ---------------------------------------------------------------------------------- */
+
+enum direction {
+	EGRESS = 0,
+	INGRESS = 1,
+};
+
+/* The longest prefix wins. */
+struct class_key {
+	__u32 prefixlen;
+	__be32 address;
+};
+
+struct class_row {
+	__u32 class_id; /* never 0 */
+	__u32 slot;	/* of the generation that changes when this row, or one within it, does */
+};
+
+/*
+ * Prefixes of 48 + n bits: posture, direction and protocol in full, then n bits of the port. A range
+ * of ports is as many rows as it has prefixes; each says the whole range, for reading back.
+ */
+struct interval_key {
+	__u32 prefixlen;
+	__be32 posture;
+	__u8 direction;
+	__u8 protocol; /* 6, 17, 132, or 0 for the rest */
+	__be16 port;
+};
+_Static_assert(sizeof(struct interval_key) == 12, "interval_key has no holes");
+
+struct interval_row {
+	__u32 set;
+	__u16 first;
+	__u16 last;
+};
+
+/* 64 bits are the exception of a class, 32 bits are the default: one lookup finds either. */
+struct set_key {
+	__u32 prefixlen;
+	__be32 set;
+	__be32 class_id;
+};
+
+struct decision {
+	__u32 rule;
+	__u32 allow; /* 0 or 1 */
+};
+
+/* ---- where things are ------------------------------------------------------------------------ */
+
+/* A pod of this node. */
+struct endpoint {
+	__u32 ifindex; /* host side of its link */
+	__u32 slot;    /* its generation, whatever rows its address matches */
+	__u32 flows;   /* flow entries it causes, about */
+	__u32 counted; /* scratch of the sweep */
+	__u8 mac[6];
+	__u8 pad[2];
+};
+_Static_assert(sizeof(struct endpoint) == 24, "endpoint has no holes");
+
+/* Another node; 0 is nobody. */
+struct node {
+	__be32 next_hop;
+};
+
+/* ---- flows ----------------------------------------------------------------------------------- */
+
+enum end_kind {
+	END_POD = 1,	 /* of this node: redirect_peer */
+	END_REMOTE = 2,	 /* beyond the uplink, as it is: redirect_neigh */
+	END_NODE = 3,	 /* a socket of this node: the stack */
+	END_OUTSIDE = 4, /* whatever else the stack leads to, masqueraded when a pod opened */
+};
+
+enum flow_state {
+	FLOW_REPLIED = 1, /* both ends have sent */
+	FLOW_FIN_0 = 2,	  /* end 0 has sent its last */
+	FLOW_FIN_1 = 4,
+	FLOW_RESET = 8,
+	FLOW_REVOKED = 16, /* policy allows it no longer */
+};
+
+/* A flow has one entry for both directions: the lower address and port are end 0. */
+struct flow_key {
+	__be32 address[2];
+	__be16 port[2]; /* an echo's identifier, twice; 0 where there are none */
+	__u8 protocol;
+	__u8 echo; /* 2 + the end that asks, for ICMP echo; else 0 */
+	__u8 pad[2];
+};
+_Static_assert(sizeof(struct flow_key) == 16, "flow_key has no holes");
+
+struct flow_end {
+	__u32 via;  /* END_POD: ifindex of its link; END_REMOTE: its node, 0 asks the routes */
+	__u32 slot; /* judged while generations[slot] was generation */
+	__u32 generation;
+	__u8 mac[6]; /* END_POD */
+	__u8 kind;
+	__u8 pad;
+};
+
+struct flow {
+	struct flow_end end[2];
+	__u32 seen;    /* last packet, in units of 2^30 ns of the monotonic clock, about */
+	__u32 rule[2]; /* that allowed it, by direction; 0 where that side was not judged here */
+	__u8 opener;   /* the end that opened it */
+	__u8 state;
+	__u8 pad[2];
+};
+/* With the key and the kernel's header this makes 128 bytes an entry. */
+_Static_assert(sizeof(struct flow) == 56, "flow has no holes");
+
+/* A fragmented packet's first fragment has told what the others belong to. */
+struct fragment_key {
+	__be32 source;
+	__be32 destination;
+	__be16 id;
+	__u8 protocol;
+	__u8 pad;
+};
+
+struct fragment {
+	__be16 source_port;
+	__be16 destination_port;
+	__u8 echo; /* 1: a request, 2: a reply, of ICMP echo */
+	__u8 pad[3];
+};
+
+/* Argument of the sweep program. */
+struct sweep {
+	__be32 purge; /* remove all flows of this address; 0: only those that have aged */
+	__u32 now;    /* in flow.seen's unit */
+	__u32 live;
+	__u32 removed;
+};
+
+/* ---- services -------------------------------------------------------------------------------- */
+
+struct frontend {
+	__be32 address;
+	__be16 port;
+	__u8 protocol;
+	__u8 pad;
+};
+
+struct frontend_row {
+	__u32 revision;
+	__u32 count; /* slots 0 to count - 1 of this revision; none: refuse */
+};
+
+struct backend_key {
+	__u32 revision;
+	__u32 slot;
+};
+
+struct backend {
+	__be32 address;
+	__be16 port;
+	__u8 pad[2];
+};
+
+/* What a socket took for what. */
+struct translation {
+	__be32 service;
+	__be32 backend;
+	__be16 service_port;
+	__be16 backend_port;
+	__u32 revision;
+};
+
+/* A datagram socket that is not connected may talk to several Services at once. */
+#define DATAGRAM_PEERS 8
+struct datagrams {
+	struct translation peer[DATAGRAM_PEERS];
+	__u32 next;
+};
+
+/* ---- what is reported ------------------------------------------------------------------------ */
+
+/* Why a packet is dropped. Keys of the `drops` counters; pinned, so numbers stay. */
+enum drop_reason {
+	DROP_NONE = 0,
+	DROP_POLICY = 1,	   /* a rule, or an isolation, says no */
+	DROP_NOT_LOADED = 2,	   /* a policy row is missing */
+	DROP_SOURCE_ADDRESS = 3,   /* not the sender's own */
+	DROP_SOURCE_MAC = 4,
+	DROP_LINK = 5,		   /* neither IPv4 nor ARP for the gateway */
+	DROP_MALFORMED = 6,
+	DROP_NOT_UNICAST = 7,
+	DROP_NO_SERVICE = 8,	   /* a Service address that connect() did not translate */
+	DROP_NO_ENDPOINT = 9,	   /* this node's block, but no pod */
+	DROP_NO_ROUTE = 10,	   /* another node's block, but no route */
+	DROP_NO_FLOW = 11,	   /* only a known connection could admit it */
+	DROP_WRONG_PATH = 12,	   /* a known connection, but not from there */
+	DROP_FRAGMENT = 13,	   /* its first fragment is not known */
+	DROP_FLOWS_FULL = 14,
+	DROP_QUOTA = 15,	   /* the pod has caused too many flows */
+	DROP_REVOKED = 16,	   /* the connection was allowed when it was opened */
+	DROP_REASONS,
+};
+
+enum counter {
+	COUNT_FLOWS_OPENED = 0,
+	COUNT_EVENTS_LOST = 1,
+	COUNT_RESETS = 2, /* sent because policy ended a connection */
+	COUNTERS,
+};
+
+enum event_kind {
+	EVENT_DROP = 1,
+	EVENT_OPEN = 2,
+};
+
+struct event {
+	__u64 at; /* ns of the monotonic clock */
+	__be32 source;
+	__be32 destination;
+	__be16 source_port;
+	__be16 destination_port;
+	__u32 rule; /* 0: none */
+	__u32 ifindex;
+	__u8 kind;
+	__u8 reason;
+	__u8 direction;
+	__u8 protocol;
+};
+_Static_assert(sizeof(struct event) == 32, "event has no holes");
+
+/* The object's BTF has only what some variable uses; this one is there to use these. */
+struct vocabulary {
+	enum direction direction;
+	enum end_kind end_kind;
+	enum flow_state flow_state;
+	enum drop_reason drop_reason;
+	enum counter counter;
+	enum event_kind event_kind;
+};
+
+#endif

@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/* The flow table: finding an entry, whether it still holds, and what a packet changes in it. */
+#ifndef KILTER_FLOW_H
+#define KILTER_FLOW_H
+
+#include "base.h"
+#include "event.h"
+#include "maps.h"
+#include "parse.h"
+
+/* Writes the key of a packet's flow and returns which end sent the packet. */
+static __always_inline __u32 flow_key(const struct packet *packet, struct flow_key *key)
+{
+	__u64 from = (__u64)packet->from << 16 | packet->from_port;
+	__u64 to = (__u64)packet->to << 16 | packet->to_port;
+	__u32 sender = from > to;
+
+	__builtin_memset(key, 0, sizeof(*key));
+	key->protocol = packet->protocol;
+	if (sender) {
+		key->address[0] = packet->to;
+		key->address[1] = packet->from;
+		key->port[0] = packet->to_port;
+		key->port[1] = packet->from_port;
+	} else {
+		key->address[0] = packet->from;
+		key->address[1] = packet->to;
+		key->port[0] = packet->from_port;
+		key->port[1] = packet->to_port;
+	}
+	/* Both ends may ping each other with one identifier: these are two flows. */
+	if (packet->echo)
+		key->echo = 2 + (packet->echo == ECHO_REQUEST ? sender : !sender);
+	return sender;
+}
+
+/* Whether neither end's class or posture has changed since the flow was judged. */
+static __always_inline bool flow_current(const struct flow *flow)
+{
+	__u32 *first = bpf_map_lookup_elem(&generations, &flow->end[0].slot);
+	__u32 *second = bpf_map_lookup_elem(&generations, &flow->end[1].slot);
+
+	return first && second && *first == flow->end[0].generation && *second == flow->end[1].generation;
+}
+
+/* Notes a packet of `sender`. Writes only what changes: an entry is read by several CPUs. */
+static __always_inline void flow_touch(struct flow *flow, const struct packet *packet, __u32 sender)
+{
+	__u32 now = clock_now();
+	__u8 state = flow->state;
+
+	if (packet->kind == PACKET_ICMP_ERROR)
+		return;
+	if (sender != flow->opener)
+		state |= FLOW_REPLIED;
+	if (packet->tcp_flags & TCP_FIN)
+		state |= sender ? FLOW_FIN_1 : FLOW_FIN_0;
+	if (packet->tcp_flags & TCP_RST)
+		state |= FLOW_RESET;
+	if (state != flow->state)
+		flow->state = state;
+	if (now != flow->seen)
+		flow->seen = now;
+}
+
+/* The pod that answers for a flow's entry: the opener, else the one that was called. */
+static __always_inline __u32 flow_owner(const struct flow *flow)
+{
+	__u32 opener = flow->opener & 1;
+
+	return flow->end[opener].kind == END_POD ? opener : other(opener);
+}
+
+/* Adds an entry for a flow that was judged; DROP_NONE, or why it cannot be tracked. */
+static __always_inline int flow_insert(const struct flow_key *key, struct flow *flow)
+{
+	struct endpoint *owner = bpf_map_lookup_elem(&endpoints, &key->address[flow_owner(flow)]);
+
+	if (owner && owner->flows >= config.flow_quota)
+		return DROP_QUOTA;
+	flow->seen = clock_now();
+	if (bpf_map_update_elem(&flows, key, flow, BPF_ANY))
+		return DROP_FLOWS_FULL;
+	if (owner)
+		__sync_fetch_and_add(&owner->flows, 1);
+	count(COUNT_FLOWS_OPENED);
+	return DROP_NONE;
+}
+
+#endif

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/* The last step: into a pod, to another node, or to the stack. From tcx ingress only. */
+#ifndef KILTER_REDIRECT_H
+#define KILTER_REDIRECT_H
+
+#include "base.h"
+#include "maps.h"
+#include "parse.h"
+
+/*
+ * redirect_peer would deliver what is too big, redirect_neigh would drop it silently: it goes to the
+ * stack, which fragments it or answers "fragmentation needed". No link's MTU is below 576, so small
+ * packets need no question.
+ */
+static __always_inline bool too_big(struct __sk_buff *skb, __u32 ifindex)
+{
+	__u32 mtu = 0;
+
+	if (skb->len <= 576)
+		return false;
+	return bpf_check_mtu(skb, ifindex, &mtu, 0, BPF_MTU_CHK_SEGS) != BPF_MTU_CHK_RET_SUCCESS;
+}
+
+static __always_inline int to_pod_of(struct __sk_buff *skb, const struct flow_end *end)
+{
+	void *data = (void *)(long)skb->data;
+	struct ethhdr *ethernet = data;
+
+	if (too_big(skb, end->via))
+		return PASS;
+	if (data + sizeof(*ethernet) > (void *)(long)skb->data_end)
+		return DROP;
+	__builtin_memcpy(ethernet->h_dest, end->mac, ETH_ALEN);
+	__builtin_memcpy(ethernet->h_source, (const void *)config.gateway_mac, ETH_ALEN);
+	return bpf_redirect_peer(end->via, 0);
+}
+
+/* RFC 1624: the header's sum changes by what its one word did. */
+static __always_inline void decrement_ttl(struct iphdr *ip)
+{
+	__u32 check = ip->check;
+
+	check += bpf_htons(0x0100);
+	ip->check = (__u16)(check + (check >= 0xffff));
+	ip->ttl--;
+}
+
+static __always_inline int to_node_of(struct __sk_buff *skb, const struct packet *packet,
+				      const struct flow_end *end)
+{
+	void *data = (void *)(long)skb->data;
+	struct iphdr *ip = data + ETH_HLEN;
+	struct bpf_redir_neigh next_hop = {.nh_family = AF_INET};
+	struct node *node;
+
+	/* The stack says "time exceeded", or cuts it up, and finds the same next hop. */
+	if (packet->ttl <= 1 || too_big(skb, config.uplink))
+		return PASS;
+	if ((void *)(ip + 1) > (void *)(long)skb->data_end)
+		return DROP;
+	decrement_ttl(ip);
+	node = bpf_map_lookup_elem(&nodes, &end->via);
+	if (!node || !node->next_hop)
+		return bpf_redirect_neigh(config.uplink, NULL, 0, 0);
+	next_hop.ipv4_nh = node->next_hop;
+	return bpf_redirect_neigh(config.uplink, &next_hop, sizeof(next_hop), 0);
+}
+
+/* Sends a packet of `sender` on its way to the other end. */
+static __always_inline int deliver(struct __sk_buff *skb, const struct packet *packet, const struct flow *flow,
+				   __u32 sender)
+{
+	const struct flow_end *to = &flow->end[other(sender)];
+
+	if (packet->kind == PACKET_FIRST_FRAGMENT)
+		remember_fragment(packet);
+	switch (to->kind) {
+	case END_POD:
+		return to_pod_of(skb, to);
+	case END_REMOTE:
+		return to_node_of(skb, packet, to);
+	case END_OUTSIDE:
+		/* The opener's packets alone: conntrack undoes for the replies what it did for them. */
+		if (flow->opener == sender)
+			skb->mark = config.egress_mark;
+		return PASS;
+	default:
+		return PASS;
+	}
+}
+
+#endif

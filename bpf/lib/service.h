@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/* Which backend a Service's address stands for, and what a socket took for what. */
+#ifndef KILTER_SERVICE_H
+#define KILTER_SERVICE_H
+
+#include "base.h"
+#include "maps.h"
+
+enum choice {
+	TRANSLATED,
+	NO_SERVICE,
+	NO_BACKEND,
+};
+
+/* A slot of the frontend's revision, at random. */
+static __always_inline enum choice choose(const struct frontend *frontend, const struct frontend_row *row,
+					  struct translation *translation)
+{
+	struct backend_key key = {.revision = row->revision};
+	__u32 slots = row->count;
+	struct backend *backend;
+
+	if (!slots)
+		return NO_BACKEND;
+	key.slot = bpf_get_prandom_u32() % slots;
+	backend = bpf_map_lookup_elem(&backends, &key);
+	if (!backend)
+		return NO_BACKEND;
+	translation->service = frontend->address;
+	translation->service_port = frontend->port;
+	translation->backend = backend->address;
+	translation->backend_port = backend->port;
+	translation->revision = key.revision;
+	return TRANSLATED;
+}
+
+/* What lies in the Service block and is none is refused here: no packet could be answered. */
+static __always_inline enum choice unknown(const struct frontend *frontend)
+{
+	return in_block(frontend->address, &config.services) ? NO_BACKEND : NO_SERVICE;
+}
+
+static __noinline int translate(const struct frontend *frontend, struct translation *translation)
+{
+	struct frontend_row *row;
+
+	/* Twice: a frontend that moves to another revision between the two lookups has moved by now. */
+	for (int i = 0; i < 2; i++) {
+		row = bpf_map_lookup_elem(&frontends, frontend);
+		if (!row)
+			return unknown(frontend);
+		if (choose(frontend, row, translation) == TRANSLATED)
+			return TRANSLATED;
+	}
+	return NO_BACKEND;
+}
+
+static __always_inline void forget(struct bpf_sock_addr *ctx)
+{
+	if (ctx->sk && bpf_sk_storage_get(&connected, ctx->sk, NULL, 0))
+		bpf_sk_storage_delete(&connected, ctx->sk);
+}
+
+static __always_inline bool remember_connected(struct bpf_sock_addr *ctx, const struct translation *translation)
+{
+	struct translation *kept;
+
+	if (!ctx->sk)
+		return false;
+	kept = bpf_sk_storage_get(&connected, ctx->sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!kept)
+		return false;
+	*kept = *translation;
+	return true;
+}
+
+/* The backend that this socket already uses for this frontend, while the frontend is unchanged. */
+static __always_inline struct translation *known_datagram(struct datagrams *peers, const struct frontend *frontend,
+							  __u32 revision)
+{
+	for (int i = 0; i < DATAGRAM_PEERS; i++) {
+		struct translation *peer = &peers->peer[i];
+
+		if (peer->revision == revision && peer->service == frontend->address &&
+		    peer->service_port == frontend->port)
+			return peer;
+	}
+	return NULL;
+}
+
+/* Per datagram, but a socket stays with a backend as long as the Service is as it was. */
+static __always_inline int translate_datagram(struct bpf_sock_addr *ctx, const struct frontend *frontend,
+					      struct translation *translation)
+{
+	struct frontend_row *row = bpf_map_lookup_elem(&frontends, frontend);
+	struct translation *known;
+	struct datagrams *peers;
+	int choice;
+
+	if (!row)
+		return unknown(frontend);
+	if (!ctx->sk)
+		return NO_BACKEND;
+	peers = bpf_sk_storage_get(&datagrams, ctx->sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!peers)
+		return NO_BACKEND;
+	known = known_datagram(peers, frontend, row->revision);
+	if (known) {
+		*translation = *known;
+		return TRANSLATED;
+	}
+	choice = translate(frontend, translation);
+	if (choice == TRANSLATED)
+		peers->peer[peers->next++ % DATAGRAM_PEERS] = *translation;
+	return choice;
+}
+
+static __always_inline bool stands_for(const struct translation *translation, const struct backend *backend)
+{
+	return translation->backend == backend->address && translation->backend_port == backend->port;
+}
+
+/* The newest translation to this backend, of a connected socket or of one that is not. */
+static __always_inline struct translation *find_translation(struct bpf_sock_addr *ctx, const struct backend *backend)
+{
+	struct translation *translation;
+	struct datagrams *peers;
+
+	if (!ctx->sk)
+		return NULL;
+	translation = bpf_sk_storage_get(&connected, ctx->sk, NULL, 0);
+	if (translation && stands_for(translation, backend))
+		return translation;
+	peers = bpf_sk_storage_get(&datagrams, ctx->sk, NULL, 0);
+	if (!peers)
+		return NULL;
+	for (__u32 i = 1; i <= DATAGRAM_PEERS; i++) {
+		translation = &peers->peer[(peers->next - i) % DATAGRAM_PEERS];
+		if (stands_for(translation, backend))
+			return translation;
+	}
+	return NULL;
+}
+
+#endif

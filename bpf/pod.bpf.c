@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/* Both directions of the host side of a pod's veth pair. */
+#include "lib/admit.h"
+#include "lib/arp.h"
+#include "lib/base.h"
+#include "lib/ends.h"
+#include "lib/event.h"
+#include "lib/flow.h"
+#include "lib/parse.h"
+#include "lib/redirect.h"
+
+/* Whether this entry says that `sender` is the pod behind this link, and its MAC is right. */
+static __always_inline bool sent_from_here(struct __sk_buff *skb, const struct flow *flow, __u32 sender)
+{
+	const struct flow_end *end = &flow->end[sender & 1];
+	struct ethhdr *ethernet = (void *)(long)skb->data;
+
+	if (end->kind != END_POD || end->via != skb->ifindex)
+		return false;
+	if ((void *)(ethernet + 1) > (void *)(long)skb->data_end)
+		return false;
+	return same_mac(ethernet->h_source, end->mac);
+}
+
+/* DROP_NONE when the packet's source is this link's pod. */
+static __always_inline int check_source(struct __sk_buff *skb, const struct packet *packet,
+					const struct endpoint *endpoint)
+{
+	__u16 mac[ETH_ALEN / 2];
+
+	if (!endpoint || endpoint->ifindex != skb->ifindex)
+		return DROP_SOURCE_ADDRESS;
+	if (bpf_skb_load_bytes(skb, ETH_ALEN, mac, sizeof(mac)) ||
+	    !same_mac(mac, endpoint->mac))
+		return DROP_SOURCE_MAC;
+	/* A pod is no router: its ICMP errors are about what it received itself. */
+	if (packet->from != packet->source)
+		return DROP_SOURCE_ADDRESS;
+	return DROP_NONE;
+}
+
+/* A first packet, or one whose flow must be looked at more closely. */
+static __noinline int from_pod_slow(struct __sk_buff *skb, const struct packet *packet)
+{
+	struct flow_key key;
+	struct flow fresh = {};
+	__u32 sender = flow_key(packet, &key) & 1;
+	struct endpoint *endpoint = bpf_map_lookup_elem(&endpoints, &packet->source);
+	struct flow *flow;
+	int reason;
+
+	reason = check_source(skb, packet, endpoint);
+	if (reason || !endpoint)
+		return drop(skb, packet, reason, EGRESS);
+	flow = bpf_map_lookup_elem(&flows, &key);
+	if (flow && !opens(packet) && sent_from_here(skb, flow, sender)) {
+		if (!flow_allows_now(&key, flow))
+			return drop_revoked(skb, packet, flow);
+		flow_touch(flow, packet, sender);
+		return deliver(skb, packet, flow, sender);
+	}
+	if (may_begin(packet))
+		return drop_unknown(skb, packet, EGRESS);
+	end_is_pod(&fresh.end[sender], endpoint);
+	reason = end_of_destination(&fresh.end[other(sender)], packet->destination);
+	if (reason)
+		return drop(skb, packet, reason, EGRESS);
+	fresh.opener = sender;
+	if (admit(skb, packet, &key, &fresh))
+		return DROP;
+	return deliver(skb, packet, &fresh, sender);
+}
+
+/* Everything that a pod sends. */
+SEC("tcx/ingress")
+int from_pod(struct __sk_buff *skb)
+{
+	struct packet packet = {};
+	struct flow_key key;
+	struct flow *flow;
+	__u32 sender;
+	int reason;
+
+	if (skb->protocol == bpf_htons(ETH_P_ARP))
+		return answer_arp(skb);
+	if (skb->protocol != bpf_htons(ETH_P_IP) || skb->pkt_type != PACKET_HOST || skb->vlan_present)
+		return drop_quietly(DROP_LINK);
+	reason = parse(skb, &packet);
+	if (reason)
+		return drop(skb, &packet, reason, EGRESS);
+	sender = flow_key(&packet, &key) & 1;
+	flow = bpf_map_lookup_elem(&flows, &key);
+	if (flow && !opens(&packet) && flow_allows(flow) && sent_from_here(skb, flow, sender)) {
+		flow_touch(flow, &packet, sender);
+		return deliver(skb, &packet, flow, sender);
+	}
+	return from_pod_slow(skb, &packet);
+}
+
+/* Whether a packet that the stack sends to a pod came the way its flow's entry says. */
+static __always_inline bool came_as_known(struct __sk_buff *skb, const struct flow *flow, __u32 sender)
+{
+	const struct flow_end *end = &flow->end[sender & 1];
+
+	switch (end->kind) {
+	case END_POD:
+		return skb->ingress_ifindex == end->via;
+	case END_REMOTE:
+		return skb->ingress_ifindex == config.uplink;
+	case END_OUTSIDE:
+		return skb->ingress_ifindex != 0;
+	default:
+		return skb->ingress_ifindex == 0;
+	}
+}
+
+/* Forwarded into a pod by the stack, and not known: from a second interface, or a bridge of others. */
+static __always_inline int source_behind_stack(struct flow_end *end, __be32 source)
+{
+	/* Of the node and of its pods the stack forwards nothing: those come from sockets or veths. */
+	if (source == config.node_ip || in_block(source, &config.pods))
+		return DROP_SOURCE_ADDRESS;
+	end->kind = END_OUTSIDE;
+	return DROP_NONE;
+}
+
+/* A packet of a socket of this node. It may always pass; an entry lets the replies pass too. */
+static __always_inline int from_own_node(struct __sk_buff *skb, const struct packet *packet,
+					 const struct flow_key *key, struct flow *fresh, __u32 sender)
+{
+	if (may_begin(packet) == DROP_NONE) {
+		fresh->end[sender & 1].kind = END_NODE;
+		if (admit(skb, packet, key, fresh))
+			return DROP;
+	}
+	return PASS;
+}
+
+static __noinline int to_pod_slow(struct __sk_buff *skb, const struct packet *packet)
+{
+	struct flow_key key;
+	struct flow fresh = {};
+	__u32 sender = flow_key(packet, &key) & 1;
+	struct endpoint *endpoint = bpf_map_lookup_elem(&endpoints, &packet->destination);
+	struct flow *flow;
+	int reason;
+
+	if (!endpoint || endpoint->ifindex != skb->ifindex)
+		return drop(skb, packet, DROP_NO_ENDPOINT, INGRESS);
+	end_is_pod(&fresh.end[other(sender)], endpoint);
+	fresh.opener = sender;
+	flow = bpf_map_lookup_elem(&flows, &key);
+	if (flow && !opens(packet)) {
+		if (came_as_known(skb, flow, sender)) {
+			if (!flow_allows_now(&key, flow))
+				return drop_revoked(skb, packet, flow);
+			flow_touch(flow, packet, sender);
+			if (packet->kind == PACKET_FIRST_FRAGMENT)
+				remember_fragment(packet);
+			return PASS;
+		}
+		/* From a socket of this node with an address that is not the node's: it may. */
+		return skb->ingress_ifindex ? drop(skb, packet, DROP_WRONG_PATH, INGRESS) : PASS;
+	}
+	if (packet->kind == PACKET_FIRST_FRAGMENT)
+		remember_fragment(packet);
+	if (!skb->ingress_ifindex)
+		return from_own_node(skb, packet, &key, &fresh, sender);
+	if (may_begin(packet))
+		return drop_unknown(skb, packet, INGRESS);
+	reason = source_behind_stack(&fresh.end[sender], packet->source);
+	if (reason)
+		return drop(skb, packet, reason, INGRESS);
+	return admit(skb, packet, &key, &fresh) ? DROP : PASS;
+}
+
+/* Everything that the kernel itself sends or forwards into a pod. Redirects do not come here. */
+SEC("tcx/egress")
+int to_pod(struct __sk_buff *skb)
+{
+	struct packet packet = {};
+	struct flow_key key;
+	struct flow *flow;
+	__u32 sender;
+	int reason;
+
+	/* The node's own neighbour table asks; the pod's answer does not matter, ours is permanent. */
+	if (skb->protocol == bpf_htons(ETH_P_ARP))
+		return skb->ingress_ifindex ? drop_quietly(DROP_LINK) : PASS;
+	if (skb->protocol != bpf_htons(ETH_P_IP))
+		return drop_quietly(DROP_LINK);
+	reason = parse(skb, &packet);
+	if (reason)
+		return drop(skb, &packet, reason, INGRESS);
+	sender = flow_key(&packet, &key) & 1;
+	flow = bpf_map_lookup_elem(&flows, &key);
+	if (flow && !opens(&packet) && flow_allows(flow) && came_as_known(skb, flow, sender) &&
+	    flow->end[other(sender)].via == skb->ifindex && packet.kind != PACKET_FIRST_FRAGMENT) {
+		flow_touch(flow, &packet, sender);
+		return PASS;
+	}
+	return to_pod_slow(skb, &packet);
+}

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * Ageing of the flow table, run by userspace every few seconds. In the kernel, so that no entry is
+ * copied out and a packet that arrives meanwhile is not overwritten.
+ */
+#include "lib/base.h"
+#include "lib/flow.h"
+
+struct bpf_map;
+
+/* Seconds, about; see clock_now(). */
+enum patience {
+	UNANSWERED = 60,
+	TCP_ESTABLISHED = 3 * 3600, /* beyond the two hours after which keepalive asks (RFC 9293) */
+	TCP_HALF_CLOSED = 120,
+	TCP_CLOSED = 10,
+	UDP_ANSWERED = 180,
+	ECHO_ANSWERED = 30,
+	OTHERS = 600,
+};
+
+static __always_inline __u32 patience(const struct flow_key *key, const struct flow *flow)
+{
+	const __u8 fins = FLOW_FIN_0 | FLOW_FIN_1;
+
+	if ((flow->state & (FLOW_RESET | FLOW_REVOKED)) || (flow->state & fins) == fins)
+		return flow->state & FLOW_REVOKED ? UNANSWERED : TCP_CLOSED;
+	if (!(flow->state & FLOW_REPLIED))
+		return UNANSWERED;
+	switch (key->protocol) {
+	case IPPROTO_TCP:
+		return flow->state & fins ? TCP_HALF_CLOSED : TCP_ESTABLISHED;
+	case IPPROTO_UDP:
+		return UDP_ANSWERED;
+	case IPPROTO_ICMP:
+		return ECHO_ANSWERED;
+	default:
+		return OTHERS;
+	}
+}
+
+static long sweep_flow(struct bpf_map *map, struct flow_key *key, struct flow *flow, struct sweep *sweep)
+{
+	struct endpoint *owner;
+	__u32 idle = sweep->now - flow->seen;
+	bool purged = sweep->purge && (key->address[0] == sweep->purge || key->address[1] == sweep->purge);
+	/* A packet that came after `now` was read makes `idle` negative. */
+	bool aged = (__s32)idle > (__s32)patience(key, flow);
+
+	if (purged || aged) {
+		if (!bpf_map_delete_elem(map, key))
+			sweep->removed++;
+		return 0;
+	}
+	sweep->live++;
+	owner = bpf_map_lookup_elem(&endpoints, &key->address[flow_owner(flow)]);
+	if (owner)
+		owner->counted++;
+	return 0;
+}
+
+static long start_counting(struct bpf_map *map, __be32 *address, struct endpoint *endpoint, void *unused)
+{
+	endpoint->counted = 0;
+	return 0;
+}
+
+static long stop_counting(struct bpf_map *map, __be32 *address, struct endpoint *endpoint, void *unused)
+{
+	endpoint->flows = endpoint->counted;
+	return 0;
+}
+
+SEC("syscall")
+int sweep_flows(struct sweep *argument)
+{
+	struct sweep sweep = {.purge = argument->purge, .now = bpf_ktime_get_ns() >> 30};
+
+	bpf_for_each_map_elem(&endpoints, start_counting, NULL, 0);
+	bpf_for_each_map_elem(&flows, sweep_flow, &sweep, 0);
+	bpf_for_each_map_elem(&endpoints, stop_counting, NULL, 0);
+	argument->now = sweep.now;
+	argument->live = sweep.live;
+	argument->removed = sweep.removed;
+	return 0;
+}

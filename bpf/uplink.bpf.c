@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/* What arrives from the other nodes and from outside. */
+#include "lib/admit.h"
+#include "lib/base.h"
+#include "lib/ends.h"
+#include "lib/event.h"
+#include "lib/flow.h"
+#include "lib/parse.h"
+#include "lib/redirect.h"
+
+/* Whether this entry is of a pod here and of somebody beyond the uplink, who sent the packet. */
+static __always_inline bool came_over_uplink(const struct flow *flow, __u32 sender)
+{
+	return flow->end[sender & 1].kind == END_REMOTE && flow->end[other(sender)].kind == END_POD;
+}
+
+static __noinline int from_uplink_slow(struct __sk_buff *skb, const struct packet *packet)
+{
+	struct flow_key key;
+	struct flow fresh = {};
+	__u32 sender = flow_key(packet, &key) & 1;
+	struct endpoint *endpoint;
+	struct flow *flow;
+
+	flow = bpf_map_lookup_elem(&flows, &key);
+	if (flow && !opens(packet)) {
+		if (!came_over_uplink(flow, sender))
+			return drop(skb, packet, DROP_WRONG_PATH, INGRESS);
+		if (!flow_allows_now(&key, flow))
+			return drop_revoked(skb, packet, flow);
+		flow_touch(flow, packet, sender);
+		return deliver(skb, packet, flow, sender);
+	}
+	endpoint = bpf_map_lookup_elem(&endpoints, &packet->destination);
+	if (!endpoint)
+		return drop(skb, packet, DROP_NO_ENDPOINT, INGRESS);
+	if (may_begin(packet))
+		return drop_unknown(skb, packet, INGRESS);
+	end_is_pod(&fresh.end[other(sender)], endpoint);
+	fresh.end[sender].kind = END_REMOTE;
+	fresh.end[sender].via = node_of(packet->source);
+	fresh.opener = sender;
+	if (admit(skb, packet, &key, &fresh))
+		return DROP;
+	return deliver(skb, packet, &fresh, sender);
+}
+
+/*
+ * Whose packet it is, before anything else is looked at: PASS is a pod's, PASS_ON the node's own or
+ * nobody's business. redirect_peer skips the kernel's check for martians, so it is made here.
+ */
+static __always_inline int whose(struct __sk_buff *skb)
+{
+	struct iphdr *ip = (void *)(long)skb->data + ETH_HLEN;
+	__be32 address[2];
+
+	if ((void *)(ip + 1) <= (void *)(long)skb->data_end) {
+		address[0] = ip->saddr;
+		address[1] = ip->daddr;
+	} else if (bpf_skb_load_bytes(skb, ETH_HLEN + offsetof(struct iphdr, saddr), address, sizeof(address))) {
+		return PASS_ON;
+	}
+	if (address[0] == config.node_ip || in_block(address[0], &config.pods))
+		return drop_quietly(DROP_SOURCE_ADDRESS);
+	if (in_block(address[1], &config.pods))
+		return PASS;
+	/* Some router takes us for another node: forwarding would hide that, and could loop. */
+	if (in_cluster(address[1]))
+		return drop_quietly(DROP_NO_ROUTE);
+	return PASS_ON;
+}
+
+SEC("tcx/ingress")
+int from_uplink(struct __sk_buff *skb)
+{
+	struct packet packet = {};
+	struct flow_key key;
+	struct flow *flow;
+	__u32 sender;
+	int verdict;
+
+	/* A flooding bridge shows us frames of others; the stack ignores them. */
+	if (skb->protocol != bpf_htons(ETH_P_IP) || skb->pkt_type != PACKET_HOST || skb->vlan_present)
+		return PASS_ON;
+	verdict = whose(skb);
+	if (verdict != PASS)
+		return verdict;
+	verdict = parse(skb, &packet);
+	if (verdict)
+		return drop(skb, &packet, verdict, INGRESS);
+	sender = flow_key(&packet, &key) & 1;
+	flow = bpf_map_lookup_elem(&flows, &key);
+	if (flow && !opens(&packet) && flow_allows(flow) && came_over_uplink(flow, sender)) {
+		flow_touch(flow, &packet, sender);
+		return deliver(skb, &packet, flow, sender);
+	}
+	return from_uplink_slow(skb, &packet);
+}
