@@ -93,17 +93,16 @@ impl Compiler {
     /// how to get there. The first call compiles everything, whatever `changes` says.
     pub fn update(&mut self, cluster: &Cluster, changes: &[Change]) -> Plan {
         let dirty = self.note(cluster, changes);
-        let postures = self.posture_moves(cluster, &dirty);
+        let (postures, compiled) = self.posture_moves(cluster, &dirty);
         let prefixes = self.stale_prefixes(cluster, &dirty, !postures.is_empty());
         let (classes, fresh) = self.class_moves(prefixes);
         if postures.is_empty() && classes.is_empty() {
-            self.sync_rules(false);
+            self.sync_rules(compiled);
             return Plan::default();
         }
-        let posture_rows_move = !postures.is_empty();
         let plan =
             Transition { tables: &mut self.tables, shelf: &mut self.shelf }.run(postures, classes, fresh);
-        self.sync_rules(posture_rows_move);
+        self.sync_rules(compiled);
         plan
     }
 
@@ -144,8 +143,9 @@ impl Compiler {
         dirty
     }
 
-    /// Compiles the postures that may have changed, and finds those that did.
-    fn posture_moves(&mut self, cluster: &Cluster, dirty: &Dirty) -> Vec<PostureMove> {
+    /// Compiles the postures that may have changed, and finds those that did. Also says whether
+    /// there was any.
+    fn posture_moves(&mut self, cluster: &Cluster, dirty: &Dirty) -> (Vec<PostureMove>, bool) {
         let names: Vec<_> = dirty.pods.names.iter().filter_map(|it| self.vocabulary.known_name(it)).collect();
         let mut stale = dirty.pods.addresses.clone();
         for (address, local) in &self.locals {
@@ -175,7 +175,8 @@ impl Compiler {
                 None => self.locals.remove(&address),
             };
         }
-        moves
+        let any = !compiled.is_empty() || !moves.is_empty();
+        (moves, any)
     }
 
     fn compile_local(
@@ -308,8 +309,8 @@ impl Compiler {
     }
 
     /// Publishes what the rules stand for, and forgets words that nothing is made of any more.
-    fn sync_rules(&mut self, postures_moved: bool) {
-        if postures_moved {
+    fn sync_rules(&mut self, compiled: bool) {
+        if compiled {
             let now = self.shelf.rule_ids();
             let peers = self.words.peers().collect();
             let asked = self.locals.values().flat_map(|it| it.names.iter().copied());
