@@ -112,38 +112,24 @@ impl Zone {
 
     /// Takes a whole cluster in, in place of all that was, and is synced.
     pub fn replace(&self, cluster: &Cluster) {
-        *self.write() = Content::default();
-        for namespace in cluster.namespaces() {
-            self.update_namespace(cluster, &namespace.name);
-        }
+        let mut content = Content::default();
+        content.namespaces.extend(cluster.namespaces().map(|n| n.name.to_ascii_lowercase()));
         for service in cluster.services() {
-            self.update_service(cluster, &service.name);
+            content.set_service(&service.name, self.records(cluster, &service.name));
         }
+        *self.write() = content;
         self.shared.serial.fetch_add(1, Ordering::Relaxed);
         self.set_synced();
     }
 
     fn update_service(&self, cluster: &Cluster, name: &NamespacedName) {
-        let records = cluster
-            .service(name)
-            .map(|service| Arc::new(Records::new(service, cluster.slices_of(name), &self.shared.domain)));
-        let key = (name.namespace.to_ascii_lowercase(), name.name.to_ascii_lowercase());
-        let mut content = self.write();
-        let before = match &records {
-            Some(records) => content.services.insert(key, records.clone()),
-            None => content.services.remove(&key),
-        };
-        for (address, name) in before.iter().flat_map(|r| r.pointers()) {
-            if let Some(names) = content.reverse.get_mut(&address) {
-                names.retain(|n| *n != name);
-                if names.is_empty() {
-                    content.reverse.remove(&address);
-                }
-            }
-        }
-        for (address, name) in records.iter().flat_map(|r| r.pointers()) {
-            content.reverse.entry(address).or_default().push(name);
-        }
+        let records = self.records(cluster, name);
+        self.write().set_service(name, records);
+    }
+
+    fn records(&self, cluster: &Cluster, name: &NamespacedName) -> Option<Arc<Records>> {
+        let service = cluster.service(name)?;
+        Some(Arc::new(Records::new(service, cluster.slices_of(name), &self.shared.domain)))
     }
 
     fn update_namespace(&self, cluster: &Cluster, name: &str) {
@@ -164,5 +150,27 @@ impl Zone {
 
     fn read(&self) -> RwLockReadGuard<'_, Content> {
         self.shared.content.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Content {
+    /// Puts a Service's records in place of those before, reverse names included.
+    fn set_service(&mut self, name: &NamespacedName, records: Option<Arc<Records>>) {
+        let key = (name.namespace.to_ascii_lowercase(), name.name.to_ascii_lowercase());
+        let before = match &records {
+            Some(records) => self.services.insert(key, records.clone()),
+            None => self.services.remove(&key),
+        };
+        for (address, name) in before.iter().flat_map(|r| r.pointers()) {
+            if let Some(names) = self.reverse.get_mut(&address) {
+                names.retain(|n| *n != name);
+                if names.is_empty() {
+                    self.reverse.remove(&address);
+                }
+            }
+        }
+        for (address, name) in records.iter().flat_map(|r| r.pointers()) {
+            self.reverse.entry(address).or_default().push(name);
+        }
     }
 }
