@@ -75,11 +75,12 @@ impl Merger {
                 target.remove(key);
                 continue;
             }
-            let merged = self.field(target.remove(key), value, field, &at)?;
-            let merged = match (merged, patch.get(&format!("{ORDER}{key}"))) {
-                (Value::Array(items), Some(order)) => Value::Array(ordered(items, order, field, &at)?),
-                (merged, _) => merged,
-            };
+            let before = target.remove(key);
+            let mut merged = self.field(before.clone(), value, field, &at)?;
+            if let (Value::Array(items), Some(order)) = (&mut merged, patch.get(&format!("{ORDER}{key}"))) {
+                let order = list(order, &at)?;
+                *items = ordered(std::mem::take(items), order, &self::items(before), key_of(field));
+            }
             target.insert(key.clone(), merged);
         }
         lists_without_values(&mut target, patch, schema, path)?;
@@ -110,13 +111,14 @@ impl Merger {
                 self.keyed(items(target), patch, &keys, item, path)
             }
             (target, Value::Array(patch), Some(Field::Set)) => {
-                let mut all = items(target);
+                let before = items(target);
+                let mut all = before.clone();
                 for value in patch {
                     if !all.contains(value) {
                         all.push(value.clone());
                     }
                 }
-                Ok(Value::Array(all))
+                Ok(Value::Array(ordered(all, patch, &before, None)))
             }
             (_, patch, _) => Ok(cleaned(patch)),
         }
@@ -130,6 +132,7 @@ impl Merger {
         schema: &Schema,
         path: &str,
     ) -> Result<Value, Error> {
+        let before = target.clone();
         let mut added = vec![];
         let mut replace = false;
         for (i, item) in patch.iter().enumerate() {
@@ -164,13 +167,13 @@ impl Merger {
             let rest = patch.iter().filter_map(Value::as_object).filter(|item| !item.contains_key(PATCH));
             return Ok(Value::Array(rest.map(without_directives).collect()));
         }
-        match self.additions {
-            Additions::Last => target.extend(added),
-            Additions::First => {
-                target.splice(0..0, added);
+        Ok(Value::Array(match self.additions {
+            Additions::Last => {
+                target.extend(added);
+                ordered(target, patch, &before, Some(keys.first))
             }
-        }
-        Ok(Value::Array(target))
+            Additions::First => added.into_iter().chain(target).collect(),
+        }))
     }
 }
 
@@ -253,42 +256,52 @@ fn lists_without_values(
             if patch.contains_key(name) {
                 continue;
             }
-            if let Some(Value::Array(items)) = target.remove(name) {
+            let order = list(value, &format!("{path}.{name}"))?;
+            if let Some(Value::Array(items)) = target.get_mut(name) {
                 let field = schema.0.iter().find(|(n, _)| *n == name).map(|(_, field)| field);
-                target.insert(
-                    name.into(),
-                    Value::Array(ordered(items, value, field, &format!("{path}.{name}"))?),
-                );
+                *items = ordered(items.clone(), order, items, key_of(field));
             }
         }
     }
     Ok(())
 }
 
-/// Items in the order that `$setElementOrder` gives; an item it does not name stays behind the
-/// one it followed.
-fn ordered(items: Vec<Value>, order: &Value, field: Option<&Field>, path: &str) -> Result<Vec<Value>, Error> {
-    let Some(order) = order.as_array() else {
-        return Err(malformed(format!("{path}: {ORDER} must be a list")));
+/// Puts items in order: those that `order` names as it names them, the others as they were
+/// `before`; where both have a place in `before`, that decides which comes first, else what
+/// `order` names does.
+fn ordered(items: Vec<Value>, order: &[Value], before: &[Value], key: Option<&str>) -> Vec<Value> {
+    let same = |a: &Value, b: &Value| match key {
+        Some(key) => a.get(key) == b.get(key),
+        None => a == b,
     };
-    let key = match field {
-        Some(Field::Keyed { key, .. }) => Some(*key),
-        _ => None,
-    };
-    let rank = |item: &Value| {
-        order.iter().position(|o| match key {
-            Some(key) => o.get(key) == item.get(key),
-            None => o == item,
-        })
-    };
-    let mut last = None;
-    let mut ranked: Vec<(Option<usize>, Value)> = vec![];
-    for item in items {
-        last = rank(&item).or(last);
-        ranked.push((last, item));
+    let rank = |list: &[Value], item: &Value| list.iter().position(|other| same(other, item));
+    let (mut named, others): (Vec<_>, Vec<_>) = items.into_iter().partition(|i| rank(order, i).is_some());
+    named.sort_by_key(|item| rank(order, item));
+    let mut result = Vec::with_capacity(named.len() + others.len());
+    let mut named = named.into_iter().peekable();
+    for other in others {
+        let place = rank(before, &other);
+        while let Some(next) = named.next_if(|n| match (rank(before, n), place) {
+            (Some(n), Some(place)) => n < place,
+            _ => true,
+        }) {
+            result.push(next);
+        }
+        result.push(other);
     }
-    ranked.sort_by_key(|(rank, _)| *rank);
-    Ok(ranked.into_iter().map(|(_, item)| item).collect())
+    result.extend(named);
+    result
+}
+
+fn key_of(field: Option<&Field>) -> Option<&'static str> {
+    match field {
+        Some(Field::Keyed { key, .. }) => Some(key),
+        _ => None,
+    }
+}
+
+fn list<'a>(order: &'a Value, path: &str) -> Result<&'a [Value], Error> {
+    order.as_array().map(Vec::as_slice).ok_or_else(|| malformed(format!("{path}: {ORDER} must be a list")))
 }
 
 fn items(target: Option<Value>) -> Vec<Value> {

@@ -1,10 +1,90 @@
-//! What the Kubernetes API server would refuse.
+//! What the Kubernetes API server would refuse, and what Kilter refuses beyond that: a port that
+//! two containers of one pod claim.
 
+mod container;
+mod metadata;
+mod names;
+mod pod;
+mod policy;
+mod report;
+mod service;
+mod workload;
+
+use k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::FieldError;
+use crate::kinds::{self, Kind};
+use crate::value::typed;
+use crate::{FieldError, shape};
+use report::Report;
 
-/// What is wrong with an object; empty when nothing is.
+/// What is wrong with an object, in the order of its fields' declaration; empty when nothing is.
+/// The object is taken as [`crate::default`] leaves it. Of kinds unknown here nothing is said; of
+/// kinds that are only stored, shape and metadata are checked.
 pub fn validate(object: &Value) -> Vec<FieldError> {
-    crate::shape::misfit(object).into_iter().collect()
+    let Some(kind) = kinds::of(object) else { return vec![] };
+    if let Some(misfit) = shape::misfit(object) {
+        return vec![misfit];
+    }
+    let mut report = Report::default();
+    let meta = object.get("metadata").and_then(|m| typed::<ObjectMeta>(m).ok()).unwrap_or_default();
+    metadata::metadata(&mut report, kind, &meta);
+    spec(&mut report, kind, object);
+    report.faults
+}
+
+fn spec(report: &mut Report, kind: &Kind, object: &Value) {
+    match (kind.group, kind.kind) {
+        ("", "Pod") => with(report, object, pod_object),
+        ("", "Service") => with(report, object, service::service),
+        ("", "Node") => with(report, object, node),
+        ("", "ReplicationController") => with(report, object, workload::replication_controller),
+        ("apps", "Deployment") => with(report, object, workload::deployment),
+        ("apps", "ReplicaSet") => with(report, object, workload::replica_set),
+        ("apps", "StatefulSet") => with(report, object, workload::stateful_set),
+        ("apps", "DaemonSet") => with(report, object, workload::daemon_set),
+        ("batch", "Job") => with(report, object, workload::job),
+        ("batch", "CronJob") => with(report, object, workload::cron_job),
+        ("networking.k8s.io", "NetworkPolicy") => with(report, object, policy::network_policy),
+        ("discovery.k8s.io", "EndpointSlice") => with(report, object, endpoint_slice),
+        _ => {}
+    }
+}
+
+fn with<T: DeserializeOwned>(report: &mut Report, object: &Value, check: fn(&mut Report, &T)) {
+    if let Ok(it) = typed(object) {
+        check(report, &it);
+    }
+}
+
+fn pod_object(report: &mut Report, it: &core::Pod) {
+    match &it.spec {
+        Some(spec) => pod::spec(report, "spec", spec, pod::Within::Pod),
+        None => report.required("spec", ""),
+    }
+}
+
+fn node(report: &mut Report, it: &core::Node) {
+    let spec = it.spec.clone().unwrap_or_default();
+    for cidr in spec.pod_cidrs.iter().flatten().chain(&spec.pod_cidr).filter(|c| !c.is_empty()) {
+        if crate::convert::parse_cidr(cidr).is_none() {
+            report.invalid("spec.podCIDRs", cidr, "must be a valid CIDR value, (e.g. 10.9.8.0/24)");
+        }
+    }
+}
+
+fn endpoint_slice(report: &mut Report, it: &discovery::EndpointSlice) {
+    report.one_of("addressType", Some(&it.address_type), &["FQDN", "IPv4", "IPv6"]);
+    for (i, endpoint) in it.endpoints.iter().flatten().enumerate() {
+        if endpoint.addresses.is_empty() {
+            report.required(&format!("endpoints[{i}].addresses"), "must contain at least 1 address");
+        }
+    }
+    if it.address_type != "FQDN"
+        && let Err(error) = crate::convert::endpoint_slice(it)
+    {
+        report.push(&error.field, format!("Invalid value: {}", error.message));
+    }
 }

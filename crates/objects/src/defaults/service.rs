@@ -1,0 +1,47 @@
+use serde_json::{Value, json};
+
+use super::{Fields, children, made, set, text};
+
+/// The defaults of a Service; its addresses are the allocator's affair.
+pub(super) fn service(fields: &mut Fields) {
+    let Some(spec) = made(fields, "spec") else { return };
+    set(spec, "type", "ClusterIP");
+    set(spec, "sessionAffinity", "None");
+    if text(spec, "sessionAffinity") == "ClientIP"
+        && let Some(client) = made(spec, "sessionAffinityConfig").and_then(|c| made(c, "clientIP"))
+    {
+        set(client, "timeoutSeconds", 10800);
+    }
+    for port in children(spec, "ports") {
+        set(port, "protocol", "TCP");
+        // Go writes an absent target port as 0.
+        if port.get("targetPort").is_some_and(|t| t == 0 || t == "") {
+            port.remove("targetPort");
+        }
+        if let Some(number) = port.get("port").cloned() {
+            set(port, "targetPort", number);
+        }
+    }
+    let kind = text(spec, "type").to_owned();
+    if kind == "ExternalName" {
+        return;
+    }
+    set(spec, "internalTrafficPolicy", "Cluster");
+    set(spec, "ipFamilyPolicy", "SingleStack");
+    if text(spec, "ipFamilyPolicy") == "SingleStack" {
+        let family = family(spec);
+        set(spec, "ipFamilies", json!([family]));
+    }
+    if kind == "NodePort" || kind == "LoadBalancer" {
+        set(spec, "externalTrafficPolicy", "Cluster");
+    }
+    if kind == "LoadBalancer" {
+        set(spec, "allocateLoadBalancerNodePorts", true);
+    }
+}
+
+fn family(spec: &Fields) -> &'static str {
+    let first =
+        spec.get("clusterIPs").and_then(|l| l.get(0)).or(spec.get("clusterIP")).and_then(Value::as_str);
+    if first.is_some_and(|ip| ip.contains(':')) { "IPv6" } else { "IPv4" }
+}

@@ -1,0 +1,101 @@
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use k8s_openapi::api::core::v1 as core;
+
+use super::container::port;
+use super::metadata::labels;
+use super::names;
+use super::report::Report;
+
+const TYPES: &[&str] = &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
+
+/// A Service's spec, defaulted.
+pub(super) fn service(report: &mut Report, service: &core::Service) {
+    let Some(spec) = &service.spec else { return report.required("spec", "") };
+    let kind = spec.type_.as_deref().unwrap_or("ClusterIP");
+    let headless = spec.cluster_ip.as_deref() == Some("None");
+    report.one_of("spec.type", spec.type_.as_deref(), TYPES);
+    report.one_of("spec.sessionAffinity", spec.session_affinity.as_deref(), &["ClientIP", "None"]);
+    let policies = ["Cluster", "Local"];
+    report.one_of("spec.internalTrafficPolicy", spec.internal_traffic_policy.as_deref(), &policies);
+    report.one_of("spec.externalTrafficPolicy", spec.external_traffic_policy.as_deref(), &policies);
+    let families = ["PreferDualStack", "RequireDualStack", "SingleStack"];
+    report.one_of("spec.ipFamilyPolicy", spec.ip_family_policy.as_deref(), &families);
+    labels(report, "spec.selector", spec.selector.as_ref());
+    addresses(report, spec, kind, headless);
+    let ports = spec.ports.as_deref().unwrap_or_default();
+    if ports.is_empty() && !headless && kind != "ExternalName" {
+        report.required("spec.ports", "");
+    }
+    self::ports(report, ports, kind);
+}
+
+fn addresses(report: &mut Report, spec: &core::ServiceSpec, kind: &str, headless: bool) {
+    if headless && (kind == "NodePort" || kind == "LoadBalancer") {
+        report.invalid("spec.clusterIP", "None", &format!("may not be set to 'None' for {kind} services"));
+    }
+    let cluster_ips = spec.cluster_ips.iter().flatten();
+    for ip in spec.cluster_ip.iter().chain(cluster_ips).filter(|ip| !ip.is_empty() && *ip != "None") {
+        address(report, "spec.clusterIPs", ip);
+    }
+    for (i, ip) in spec.external_ips.iter().flatten().enumerate() {
+        address(report, &format!("spec.externalIPs[{i}]"), ip);
+    }
+    for (i, range) in spec.load_balancer_source_ranges.iter().flatten().enumerate() {
+        if crate::convert::parse_cidr(range.trim()).is_none() {
+            let field = format!("spec.loadBalancerSourceRanges[{i}]");
+            report.invalid(&field, range, "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)");
+        }
+    }
+    if kind == "ExternalName" {
+        match spec.external_name.as_deref().unwrap_or_default().trim_end_matches('.') {
+            "" => report.required("spec.externalName", ""),
+            name => {
+                if let Err(why) = names::subdomain(&name.to_lowercase()) {
+                    report.invalid("spec.externalName", name, why);
+                }
+            }
+        }
+    }
+}
+
+fn address(report: &mut Report, field: &str, ip: &str) {
+    if ip.parse::<IpAddr>().is_err() {
+        report.invalid(field, ip, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)");
+    }
+}
+
+fn ports(report: &mut Report, ports: &[core::ServicePort], kind: &str) {
+    let mut named = BTreeSet::new();
+    let mut numbers = BTreeSet::new();
+    for (i, it) in ports.iter().enumerate() {
+        let at = |field: &str| format!("spec.ports[{i}].{field}");
+        match it.name.as_deref().filter(|n| !n.is_empty()) {
+            None if ports.len() > 1 => report.required(&at("name"), "with several ports, each needs a name"),
+            None => {}
+            Some(name) => {
+                if let Err(why) = names::label(name) {
+                    report.invalid(&at("name"), name, why);
+                } else if !named.insert(name) {
+                    report.duplicate(&at("name"), name);
+                }
+            }
+        }
+        report.port_number(&at("port"), it.port);
+        report.one_of(&at("protocol"), it.protocol.as_deref(), &["SCTP", "TCP", "UDP"]);
+        if let Some(target) = &it.target_port {
+            port(report, &at("targetPort"), target);
+        }
+        let protocol = it.protocol.as_deref().unwrap_or("TCP");
+        if !numbers.insert((it.port, protocol)) {
+            report.duplicate(&format!("spec.ports[{i}]"), format!("{}/{protocol}", it.port));
+        }
+        if let Some(node_port) = it.node_port.filter(|p| *p != 0) {
+            report.port_number(&at("nodePort"), node_port);
+            if kind != "NodePort" && kind != "LoadBalancer" {
+                report.forbidden(&at("nodePort"), &format!("may not be used when `type` is '{kind}'"));
+            }
+        }
+    }
+}
