@@ -75,7 +75,8 @@ fn through_service(lab: &mut Lab, mode: Mode, count: usize) -> Result<Subject> {
     let client = lab.add_pod(node)?;
     let server = lab.add_pod(node)?;
     let backends = vec![SocketAddrV4::new(server.address, PORT)];
-    mode.load(lab.node(node), &services(count, &Service { frontend: FRONTEND, backends }))?;
+    let measured = Service { protocols: &["tcp", "udp"], frontend: FRONTEND, backends };
+    mode.load(lab.node(node), &services(count, &measured))?;
     let target = Target { connect_to: FRONTEND.into(), ..target(&client, &server) };
     Ok(subject(mode.subject(), &format!("service-of-{count}"), target))
 }

@@ -9,6 +9,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod cni;
 pub mod datapath;
 pub mod engine;
 mod figure;
@@ -16,6 +17,7 @@ pub mod lab;
 pub mod peers;
 pub mod place;
 pub mod statistics;
+pub mod twin;
 pub mod work;
 
 pub use figure::{Figure, Report};

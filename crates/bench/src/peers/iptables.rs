@@ -9,7 +9,7 @@ pub(super) fn rules(services: &[Service]) -> String {
     let mut dispatch = String::new();
     let mut bodies = String::new();
     for (number, service) in services.iter().enumerate() {
-        for protocol in ["tcp", "udp"] {
+        for protocol in service.protocols {
             let chain = format!("KUBE-SVC-{}{number:015}", protocol.as_bytes()[0] as char);
             let _ = writeln!(chains, ":{chain} - [0:0]");
             let (ip, port) = (service.frontend.ip(), service.frontend.port());

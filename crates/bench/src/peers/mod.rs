@@ -18,9 +18,11 @@ const POD_CIDR: &str = "10.251.0.0/16";
 /// The packet mark that asks for masquerading.
 const MASQUERADE_MARK: &str = "0x4000";
 
-/// A Service of one port, over TCP and UDP.
+/// A Service of one port number.
 #[derive(Debug, Clone)]
 pub struct Service {
+    /// `tcp`, `udp` or both.
+    pub protocols: &'static [&'static str],
     /// Cluster IP and port.
     pub frontend: SocketAddrV4,
     /// Its endpoints, at least one.
@@ -61,10 +63,8 @@ pub fn services(count: usize, measured: &Service) -> Vec<Service> {
     let filler = |number: usize| {
         let [high, low] = (number as u16).to_be_bytes();
         let backends = [1, 2].map(|side| SocketAddrV4::new(Ipv4Addr::new(10, 252 + side, high, low), 8080));
-        Service {
-            frontend: SocketAddrV4::new(Ipv4Addr::new(10, 96, high, low), 80),
-            backends: backends.into(),
-        }
+        let frontend = SocketAddrV4::new(Ipv4Addr::new(10, 96, high, low), 80);
+        Service { protocols: &["tcp"], frontend, backends: backends.into() }
     };
     // Number 0 would be the range's first address.
     let mut all: Vec<Service> = (1..count).map(filler).collect();
@@ -96,7 +96,8 @@ mod tests {
 
     fn measured() -> Service {
         let backend = |host| SocketAddrV4::new(Ipv4Addr::new(10, 251, 0, host), 7000);
-        Service { frontend: "10.111.0.1:80".parse().unwrap(), backends: vec![backend(3), backend(4)] }
+        let frontend = "10.111.0.1:80".parse().unwrap();
+        Service { protocols: &["tcp", "udp"], frontend, backends: vec![backend(3), backend(4)] }
     }
 
     #[test]

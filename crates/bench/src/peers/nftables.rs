@@ -8,7 +8,7 @@ use super::{MASQUERADE_MARK, POD_CIDR, Service};
 pub(super) fn rules(services: &[Service]) -> String {
     let mut text = format!("table ip kube-proxy {{\n{}", base(services));
     for (number, service) in services.iter().enumerate() {
-        for protocol in ["tcp", "udp"] {
+        for protocol in service.protocols {
             service_chain(&mut text, number, protocol, service);
         }
     }
@@ -22,7 +22,7 @@ fn base(services: &[Service]) -> String {
     for (number, service) in services.iter().enumerate() {
         let (ip, port) = (service.frontend.ip(), service.frontend.port());
         let _ = write!(addresses, "{ip}, ");
-        for protocol in ["tcp", "udp"] {
+        for protocol in service.protocols {
             let _ =
                 writeln!(elements, "\t\t\t{ip} . {protocol} . {port} : goto service-{number}-{protocol},");
         }

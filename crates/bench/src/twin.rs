@@ -1,0 +1,209 @@
+//! How long a twin takes to be ready and to go away, and what it keeps in memory meanwhile.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use tempfile::TempDir;
+
+use crate::figure::{Figure, Report};
+use crate::statistics::Summary;
+
+/// What to measure.
+pub struct Options {
+    /// The `kilter` program; a command of its own asks for this benchmark, so usually the current one.
+    pub program: PathBuf,
+    /// What to bring up, each as after `-f`.
+    pub sources: Vec<String>,
+    /// How many nodes.
+    pub nodes: u32,
+    /// How often.
+    pub runs: usize,
+}
+
+/// One life of a twin.
+#[derive(Debug, Clone, Copy)]
+struct Life {
+    /// Seconds from the start of `up` to its end, when every pod is ready.
+    ready: f64,
+    /// Seconds from the start of `down` to its end.
+    down: f64,
+    /// Of all its processes together.
+    memory: Memory,
+}
+
+/// Megabytes (10^6 bytes).
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+struct Memory {
+    /// Resident, with shared pages counted in each process that has them.
+    rss: f64,
+    /// Resident, with each shared page divided among those that have it.
+    pss: f64,
+    /// The largest process's share.
+    largest: f64,
+}
+
+/// Brings a twin up and takes it down, several times.
+pub fn run(options: &Options, progress: &mut dyn FnMut(&str)) -> Result<Report> {
+    let mut lives = Vec::with_capacity(options.runs);
+    for run in 1..=options.runs {
+        progress(&format!("bring a twin up and take it down: run {run} of {}", options.runs));
+        lives.push(live(options, run)?);
+    }
+    let measured: [(&str, &str, fn(&Life) -> f64); 5] = [
+        ("ready", "s", |life| life.ready),
+        ("down", "s", |life| life.down),
+        ("memory-pss", "MB", |life| life.memory.pss),
+        ("memory-rss", "MB", |life| life.memory.rss),
+        ("memory-largest-process", "MB", |life| life.memory.largest),
+    ];
+    let figures = measured.iter().filter_map(|(case, unit, value)| {
+        let summary = Summary::of_single_values(lives.iter().map(value), false)?;
+        Some(figure(case, unit, summary, lives.len()))
+    });
+    let notes = vec![format!(
+        "{} on {} nodes; ready: from `kilter up` to every pod ready; memory: all processes of the twin, once ready",
+        options.sources.join(" "),
+        options.nodes
+    )];
+    Ok(Report { figures: figures.collect(), notes })
+}
+
+fn figure(case: &str, unit: &'static str, summary: Summary, runs: usize) -> Figure {
+    Figure {
+        bench: "twin",
+        case: case.into(),
+        subject: "kilter".into(),
+        unit,
+        p50: summary.p50,
+        p99: summary.p99,
+        low: summary.low,
+        high: summary.high,
+        runs,
+    }
+}
+
+fn live(options: &Options, run: usize) -> Result<Life> {
+    let twin =
+        Twin { program: &options.program, name: format!("bench-{}-{run}", std::process::id()), up: true };
+    let start = Instant::now();
+    twin.up(options)?;
+    let ready = start.elapsed().as_secs_f64();
+    let memory = memory(&twin.name)?;
+    let start = Instant::now();
+    twin.down()?;
+    Ok(Life { ready, down: start.elapsed().as_secs_f64(), memory })
+}
+
+/// A twin that is taken down at the latest when this is dropped.
+struct Twin<'a> {
+    program: &'a PathBuf,
+    name: String,
+    up: bool,
+    /// The person's own kubeconfig is none of a benchmark's business.
+    kubeconfig: TempDir,
+}
+
+impl<'a> Twin<'a> {
+    fn new(program: &'a PathBuf, run: usize) -> Result<Self> {
+        let kubeconfig = tempfile::tempdir().context("make a directory for the twin's kubeconfig")?;
+        Ok(Self { program, name: format!("bench-{}-{run}", std::process::id()), up: true, kubeconfig })
+    }
+
+    fn up(&self, options: &Options) -> Result<()> {
+        let mut command = self.command("up");
+        command.args(["--nodes", &options.nodes.to_string()]);
+        for source in &options.sources {
+            command.args(["-f", source]);
+        }
+        finish(command)
+    }
+
+    fn down(mut self) -> Result<()> {
+        self.up = false;
+        finish(self.command("down"))
+    }
+
+    fn command(&self, verb: &str) -> Command {
+        let mut command = Command::new(self.program);
+        command.args([verb, "--name", &self.name]).stdin(Stdio::null());
+        command.env("KUBECONFIG", self.kubeconfig.path().join("config"));
+        command
+    }
+}
+
+impl Drop for Twin<'_> {
+    fn drop(&mut self) {
+        if self.up
+            && let Err(error) = finish(self.command("down"))
+        {
+            eprintln!("bench: twin {} could not be taken down: {error:#}", self.name);
+        }
+    }
+}
+
+fn finish(mut command: Command) -> Result<()> {
+    let output = command.output().with_context(|| format!("run {}", command.get_program().display()))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        bail!("`{}` ended with {}: {}", line(&command), output.status, said.trim());
+    }
+    Ok(())
+}
+
+fn line(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+}
+
+/// Of all processes in the twin's cgroups.
+fn memory(twin: &str) -> Result<Memory> {
+    let group = format!("0::/kilter/{twin}/");
+    let mut total = Memory::default();
+    for entry in fs::read_dir("/proc").context("read /proc")?.flatten() {
+        let of = |file: &str| fs::read_to_string(entry.path().join(file)).unwrap_or_default();
+        // A process that has ended meanwhile, and a kernel thread, have no memory to count.
+        if of("cgroup").lines().any(|line| line.starts_with(&group)) {
+            let usage = of("smaps_rollup");
+            let pss = field(&usage, "Pss:");
+            total.rss += field(&usage, "Rss:");
+            total.pss += pss;
+            total.largest = total.largest.max(pss);
+        }
+    }
+    if total.pss == 0.0 {
+        bail!("no process of twin {twin} was found in its cgroups");
+    }
+    Ok(total)
+}
+
+/// Megabytes of one line of `smaps_rollup`, which counts in KiB.
+fn field(text: &str, name: &str) -> f64 {
+    let value =
+        text.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next()?.parse::<f64>().ok());
+    value.unwrap_or_default() * 1024.0 / 1e6
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_read_in_kibibytes_and_told_in_megabytes() {
+        let text =
+            "55d0-7ffd ---p 00000000 00:00 0 [rollup]\nRss:    1000 kB\nPss:     500 kB\nPss_Dirty: 9 kB\n";
+        assert_eq!((field(text, "Rss:"), field(text, "Pss:")), (1.024, 0.512));
+        assert_eq!(field(text, "Swap:"), 0.0);
+    }
+
+    #[test]
+    fn a_program_that_fails_is_quoted_and_nothing_is_measured() {
+        let options =
+            Options { program: "/bin/false".into(), sources: vec!["shop".into()], nodes: 3, runs: 1 };
+        let error = run(&options, &mut |_| {}).unwrap_err().to_string();
+        assert!(error.starts_with("`/bin/false up --name bench-"), "{error}");
+        assert!(error.contains("--nodes 3 -f shop` ended with exit status: 1"), "{error}");
+    }
+}
