@@ -1,0 +1,154 @@
+//! What an update may not change, kind by kind.
+
+use serde_json::Value;
+
+use crate::resources::Resource;
+use crate::status::Cause;
+
+/// Fields that keep the value they were created with.
+fn fixed(resource: &Resource) -> &'static [&'static str] {
+    match (resource.kind.group, resource.kind.kind) {
+        ("apps", "Deployment" | "ReplicaSet" | "DaemonSet") => &["spec.selector"],
+        ("batch", "Job") => &["spec.selector", "spec.template", "spec.completionMode"],
+        ("discovery.k8s.io", "EndpointSlice") => &["addressType"],
+        ("networking.k8s.io", "IngressClass") => &["spec.controller"],
+        ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => &["roleRef"],
+        ("", "Secret") => &["type"],
+        ("scheduling.k8s.io", _) => &["value", "preemptionPolicy"],
+        ("storage.k8s.io", _) => &["provisioner", "parameters", "reclaimPolicy", "volumeBindingMode"],
+        ("apps", "ControllerRevision") => &["data"],
+        _ => &[],
+    }
+}
+
+/// Why an update of an object is refused; empty where it is not.
+pub fn changed(resource: &Resource, before: &Value, after: &Value) -> Vec<Cause> {
+    let mut causes: Vec<Cause> = fixed(resource)
+        .iter()
+        .filter(|path| at(before, path) != at(after, path))
+        .map(|path| Cause::invalid(*path, at(after, path), "field is immutable"))
+        .collect();
+    match (resource.kind.group, resource.kind.kind) {
+        ("", "Pod") => causes.extend(pod(before, after)),
+        ("", "Node") => causes.extend(node(before, after)),
+        ("apps", "StatefulSet") => causes.extend(stateful_set(before, after)),
+        ("", "ConfigMap" | "Secret") if before["immutable"] == true => {
+            for field in ["immutable", "data", "binaryData", "stringData"] {
+                if before[field] != after[field] {
+                    causes.push(Cause::forbidden(field, "field is immutable when `immutable` is set"));
+                }
+            }
+        }
+        _ => {}
+    }
+    causes
+}
+
+fn at<'a>(value: &'a Value, path: &str) -> &'a Value {
+    path.split('.').fold(value, |v, step| &v[step])
+}
+
+/// Of a pod's spec only images, deadlines, grace and additional tolerations may change.
+fn pod(before: &Value, after: &Value) -> Option<Cause> {
+    let wanted = |pod: &Value, images: &Value| {
+        let mut spec = pod["spec"].clone();
+        for list in ["containers", "initContainers"] {
+            for (i, container) in spec[list].as_array_mut().into_iter().flatten().enumerate() {
+                container["image"] = images["spec"][list][i]["image"].clone();
+            }
+        }
+        for free in ["activeDeadlineSeconds", "terminationGracePeriodSeconds", "tolerations"] {
+            if let Some(spec) = spec.as_object_mut() {
+                spec.remove(free);
+            }
+        }
+        spec
+    };
+    (wanted(before, before) != wanted(after, before)).then(|| {
+        Cause::forbidden(
+            "spec",
+            "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,\
+             `spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),\
+             `spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)",
+        )
+    })
+}
+
+fn node(before: &Value, after: &Value) -> Option<Cause> {
+    let (old, new) = (&before["spec"]["podCIDR"], &after["spec"]["podCIDR"]);
+    let assigned = old.as_str().is_some_and(|s| !s.is_empty());
+    (assigned && old != new).then(|| {
+        Cause::forbidden("spec.podCIDRs", "node updates may not change podCIDR except from \"\" to valid")
+    })
+}
+
+fn stateful_set(before: &Value, after: &Value) -> Option<Cause> {
+    const FREE: [&str; 8] = [
+        "replicas",
+        "ordinals",
+        "template",
+        "updateStrategy",
+        "revisionHistoryLimit",
+        "persistentVolumeClaimRetentionPolicy",
+        "minReadySeconds",
+        "volumeClaimTemplates",
+    ];
+    let keys = [before, after].map(|v| v["spec"].as_object().into_iter().flatten().map(|(k, _)| k.as_str()));
+    let changed =
+        keys.into_iter().flatten().any(|k| !FREE.contains(&k) && before["spec"][k] != after["spec"][k]);
+    let claims = claims(before) != claims(after);
+    (changed || claims).then(|| {
+        Cause::forbidden(
+            "spec",
+            "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', \
+             'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden",
+        )
+    })
+}
+
+/// Claim templates as they were asked for: names and specs.
+fn claims(set: &Value) -> Vec<(&Value, &Value)> {
+    let all = set["spec"]["volumeClaimTemplates"].as_array().into_iter().flatten();
+    all.map(|c| (&c["metadata"]["name"], &c["spec"])).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn fields(resource: &Resource, before: Value, after: Value) -> Vec<String> {
+        changed(resource, &before, &after).into_iter().map(|c| c.field).collect()
+    }
+
+    #[test]
+    fn selectors_and_types_stay() {
+        let deployments = Resource::find("apps", "v1", "deployments").expect("served");
+        let deployment = |app: &str, replicas: u32| json!({"spec": {"selector": {"matchLabels": {"app": app}}, "replicas": replicas}});
+        assert_eq!(fields(deployments, deployment("a", 1), deployment("b", 1)), ["spec.selector"]);
+        assert!(fields(deployments, deployment("a", 1), deployment("a", 2)).is_empty());
+        assert_eq!(fields(Resource::core("secrets"), json!({"type": "a"}), json!({"type": "b"})), ["type"]);
+        let frozen = json!({"immutable": true, "data": {"a": "1"}});
+        assert_eq!(fields(Resource::core("configmaps"), frozen, json!({"immutable": true})), ["data"]);
+    }
+
+    #[test]
+    fn of_a_pod_the_image_may_change_and_the_node_may_not() {
+        let pod = |image: &str, node: &str| json!({"spec": {"containers": [{"name": "a", "image": image}], "nodeName": node}});
+        assert!(fields(Resource::core("pods"), pod("a", "n"), pod("b", "n")).is_empty());
+        assert_eq!(fields(Resource::core("pods"), pod("a", "n"), pod("a", "m")), ["spec"]);
+    }
+
+    #[test]
+    fn a_stateful_set_keeps_its_service_and_claims() {
+        let sets = Resource::find("apps", "v1", "statefulsets").expect("served");
+        let set = |service: &str, size: &str| {
+            json!({"spec": {"serviceName": service, "replicas": 1,
+            "volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": {"size": size}}]}})
+        };
+        assert!(fields(sets, set("db", "1Gi"), set("db", "1Gi")).is_empty());
+        assert_eq!(fields(sets, set("db", "1Gi"), set("dbs", "1Gi")), ["spec"]);
+        assert_eq!(fields(sets, set("db", "1Gi"), set("db", "2Gi")), ["spec"]);
+    }
+}

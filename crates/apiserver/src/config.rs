@@ -1,0 +1,40 @@
+use std::net::{SocketAddr, TcpListener};
+
+use ipnet::Ipv4Net;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::auth::Token;
+
+/// What a server needs to start.
+pub struct Config {
+    /// Where to listen. Bound by the caller, who may bind each in another network namespace.
+    pub listeners: Vec<TcpListener>,
+    /// The certificate chain that it shows, its own first.
+    pub certificates: Vec<CertificateDer<'static>>,
+    /// The key of the first certificate.
+    pub key: PrivateKeyDer<'static>,
+    /// Who may come in. Every token may do everything: a twin has one owner.
+    pub tokens: Vec<Token>,
+    /// Where Services get their cluster IPs; the first address is the `kubernetes` Service's.
+    pub service_cidr: Ipv4Net,
+    /// Where pods reach this server: the endpoint of the `kubernetes` Service.
+    pub advertise: SocketAddr,
+    /// How to talk to kubelets, for logs and exec.
+    pub kubelet: Kubelet,
+    /// How many changes per resource a watcher may fall behind before it must list again.
+    pub history: usize,
+}
+
+/// How to talk to kubelets.
+pub struct Kubelet {
+    /// The CA of their certificates; `None` accepts any certificate, as kube-apiserver does without
+    /// `--kubelet-certificate-authority`.
+    pub ca: Option<CertificateDer<'static>>,
+    /// The bearer token that they know.
+    pub token: String,
+}
+
+impl Config {
+    /// A sensible depth of history: some seconds of the busiest resource of a large twin.
+    pub const HISTORY: usize = 8192;
+}

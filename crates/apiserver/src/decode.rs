@@ -1,0 +1,119 @@
+//! From the bytes of a request to an object of the right kind.
+
+mod duplicates;
+mod prune;
+
+use serde_json::Value;
+
+use crate::request::FieldValidation;
+use crate::resources::Resource;
+use crate::status::Status;
+
+/// JSON of any kind, with the paths of fields that appear twice.
+///
+/// # Errors
+/// 400 for what is no JSON.
+pub fn json(bytes: &[u8]) -> Result<(Value, Vec<String>), Status> {
+    duplicates::parse(bytes)
+        .map_err(|e| Status::bad_request(format!("the body of the request is not valid JSON: {e}")))
+}
+
+/// Makes an object of `resource` from what a client sent: right kind, no unknown fields, no nulls.
+/// Answers the warnings that the client should see.
+///
+/// # Errors
+/// 400 for another kind, and for unknown or repeated fields under strict validation.
+pub fn object(
+    resource: &Resource,
+    value: &mut Value,
+    duplicates: &[String],
+    validation: FieldValidation,
+) -> Result<Vec<String>, Status> {
+    let kind = resource.kind;
+    if !value.is_object() {
+        return Err(Status::bad_request(format!("the body of the request is not a {}", kind.kind)));
+    }
+    let api_version = kind.api_version();
+    expect(value, "apiVersion", &api_version, resource)?;
+    expect(value, "kind", kind.kind, resource)?;
+    if !matches!(value.get("metadata"), None | Some(Value::Null | Value::Object(_))) {
+        return Err(Status::bad_request("metadata must be an object"));
+    }
+    if !value["metadata"].is_object() {
+        value["metadata"] = Value::Object(Default::default());
+    }
+    prune::nulls(value);
+    // `objects` describes the stored form; the fields of a view are checked after conversion.
+    let unknown = if resource.is_storage() { kilter_objects::unknown_fields(value) } else { vec![] };
+    for path in &unknown {
+        prune::remove(value, path);
+    }
+    let problems = unknown.iter().map(|p| format!("unknown field {p:?}"));
+    let problems: Vec<String> =
+        problems.chain(duplicates.iter().map(|p| format!("duplicate field {p:?}"))).collect();
+    match validation {
+        FieldValidation::Strict if !problems.is_empty() => Err(Status::bad_request(format!(
+            "{0} in version \"{1}\" cannot be handled as a {0}: strict decoding error: {2}",
+            kind.kind,
+            kind.version,
+            problems.join(", ")
+        ))),
+        FieldValidation::Warn => Ok(problems),
+        _ => Ok(vec![]),
+    }
+}
+
+/// A field that must have one value, and has it when absent.
+fn expect(value: &mut Value, field: &str, expected: &str, resource: &Resource) -> Result<(), Status> {
+    match value.get(field).and_then(Value::as_str) {
+        None | Some("") => {
+            value[field] = expected.into();
+            Ok(())
+        }
+        Some(found) if found == expected => Ok(()),
+        Some(found) => Err(Status::bad_request(format!(
+            "the {field} in the data ({found}) does not match what this URL takes ({expected}, {})",
+            resource.group_resource()
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decode(text: &str, validation: FieldValidation) -> Result<(Value, Vec<String>), Status> {
+        let (mut value, duplicates) = json(text.as_bytes())?;
+        let resource = Resource::find("apps", "v1", "deployments").expect("served");
+        let warnings = object(resource, &mut value, &duplicates, validation)?;
+        Ok((value, warnings))
+    }
+
+    const TWICE: &str =
+        r#"{"metadata":{"name":"x","labls":{}},"spec":{"replicas":1,"replicas":2,"paused":null}}"#;
+
+    #[test]
+    fn unknown_and_repeated_fields_are_refused_or_reported_and_dropped() {
+        let strict = decode(TWICE, FieldValidation::Strict).expect_err("strict");
+        assert_eq!(
+            strict.message,
+            "Deployment in version \"v1\" cannot be handled as a Deployment: strict decoding error: \
+             unknown field \"metadata.labls\", duplicate field \"spec.replicas\""
+        );
+        let (value, warnings) = decode(TWICE, FieldValidation::Warn).expect("warns");
+        assert_eq!(warnings, ["unknown field \"metadata.labls\"", "duplicate field \"spec.replicas\""]);
+        assert_eq!(value["apiVersion"], "apps/v1");
+        assert_eq!(value["spec"], serde_json::json!({"replicas": 2}));
+        assert!(value["metadata"].get("labls").is_none());
+        assert!(decode(TWICE, FieldValidation::Ignore).expect("ignores").1.is_empty());
+    }
+
+    #[test]
+    fn other_kinds_and_other_things_are_refused() {
+        for text in [r#"{"kind":"Pod"}"#, r#"{"apiVersion":"v1"}"#, "[]", "1", "{", r#"{"metadata":"x"}"#] {
+            assert_eq!(decode(text, FieldValidation::Ignore).expect_err(text).code, 400, "{text}");
+        }
+        let deep = "[".repeat(100_000);
+        assert_eq!(decode(&deep, FieldValidation::Ignore).expect_err("deep").code, 400);
+    }
+}

@@ -1,0 +1,93 @@
+//! The scale subresource: `autoscaling/v1` Scale, over `spec.replicas`.
+
+use http::{Method, Request, StatusCode};
+use hyper::body::Incoming;
+use serde_json::{Value, json};
+
+use super::patch::Format;
+use crate::api::Api;
+use crate::body;
+use crate::decode;
+use crate::registry::Part;
+use crate::request::{Query, Target, WriteOptions};
+use crate::respond::{self, Answer};
+use crate::status::{Cause, Status};
+use crate::table::selector_text;
+
+/// GET, PUT and PATCH of `/scale`.
+pub async fn scale(
+    api: &Api,
+    target: Target,
+    query: &Query,
+    request: Request<Incoming>,
+) -> Result<Answer, Status> {
+    let object = match *request.method() {
+        Method::GET => api.registry.get(&target)?,
+        Method::PUT => {
+            let options = WriteOptions::parse("UpdateOptions", query)?;
+            body::expect_json(request.headers())?;
+            let (wanted, _) = decode::json(&body::read(request.into_body()).await?)?;
+            let mut change = |object: Value| with_scale(&target, object, &wanted);
+            api.registry.modify(&target, Part::Main, options.dry_run, &mut change)?
+        }
+        Method::PATCH => {
+            let options = WriteOptions::parse("PatchOptions", query)?;
+            let format = Format::of(body::media_type(request.headers()))?;
+            let (patch, _) = decode::json(&body::read(request.into_body()).await?)?;
+            let mut change = |object: Value| {
+                let mut wanted = scale_of(&object);
+                format.apply(&mut wanted, &patch)?;
+                with_scale(&target, object, &wanted)
+            };
+            api.registry.modify(&target, Part::Main, options.dry_run, &mut change)?
+        }
+        _ => return Err(Status::method_not_allowed()),
+    };
+    Ok(respond::json(StatusCode::OK, &scale_of(&object.value())))
+}
+
+fn scale_of(object: &Value) -> Value {
+    let metadata = &object["metadata"];
+    let selector = &object["spec"]["selector"];
+    let selector = match object["kind"].as_str() {
+        Some("ReplicationController") => json!({"matchLabels": selector}),
+        _ => selector.clone(),
+    };
+    json!({
+        "kind": "Scale", "apiVersion": "autoscaling/v1",
+        "metadata": {
+            "name": metadata["name"], "namespace": metadata["namespace"], "uid": metadata["uid"],
+            "resourceVersion": metadata["resourceVersion"], "creationTimestamp": metadata["creationTimestamp"],
+        },
+        "spec": {"replicas": object["spec"]["replicas"].as_i64().unwrap_or(0)},
+        "status": {"replicas": object["status"]["replicas"].as_i64().unwrap_or(0), "selector": selector_text(&selector)},
+    })
+}
+
+fn with_scale(target: &Target, mut object: Value, wanted: &Value) -> Result<Value, Status> {
+    let name = target.name.as_deref().unwrap_or_default();
+    if wanted["kind"].as_str().is_some_and(|k| k != "Scale") {
+        return Err(Status::bad_request("the body of the request must be a Scale"));
+    }
+    let replicas = &wanted["spec"]["replicas"];
+    let count = match replicas {
+        Value::Null => 0,
+        given => given.as_i64().ok_or_else(|| Status::bad_request("spec.replicas must be a whole number"))?,
+    };
+    if !(0..=i64::from(i32::MAX)).contains(&count) {
+        let why = "must be greater than or equal to 0";
+        return Err(Status::invalid(
+            target.resource,
+            name,
+            vec![Cause::invalid("spec.replicas", replicas, why)],
+        ));
+    }
+    object["spec"]["replicas"] = count.into();
+    for condition in ["resourceVersion", "uid", "name"] {
+        let asked = &wanted["metadata"][condition];
+        if asked.as_str().is_some_and(|a| !a.is_empty()) {
+            object["metadata"][condition] = asked.clone();
+        }
+    }
+    Ok(object)
+}
