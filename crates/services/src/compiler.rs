@@ -1,27 +1,190 @@
-use kilter_model::{Change, Cluster};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
-use crate::{Plan, Tables};
+use kilter_model::{Change, Cluster, NamespacedName};
 
-/// Keeps the Service rows of a node in step with a cluster.
+use crate::select::{self, Backends};
+use crate::{Frontend, FrontendRow, Plan, Tables, Write};
+
+/// Keeps the Service rows of a node in step with a cluster. A change costs what its Service is
+/// worth, however many others there are.
 #[derive(Debug, Default)]
 pub struct Compiler {
+    primed: bool,
     tables: Tables,
+    /// The frontends that each Service asks for.
+    wanted: BTreeMap<NamespacedName, BTreeMap<Frontend, Backends>>,
+    /// Who asks for a frontend; the first by name has it.
+    claims: Index<Frontend>,
+    /// Whose cluster IP an address is.
+    cluster_ips: Index<IpAddr>,
+    /// Whose endpoints name an address.
+    named: Index<IpAddr>,
+    last_revision: u32,
 }
 
 impl Compiler {
-    /// A compiler that has written nothing yet.
+    /// A compiler for a node on which no rows are written yet.
     pub fn new() -> Self {
         Self::default()
     }
 
+    /// A compiler for a node on which these rows are found. What is right among them stays.
+    pub fn resume(loaded: Tables) -> Self {
+        let of_backends = loaded.backends.keys().map(|(revision, _)| *revision);
+        let of_frontends = loaded.frontends.values().map(|row| row.revision);
+        let last_revision = of_backends.chain(of_frontends).max().unwrap_or(0);
+        Self { tables: loaded, last_revision, ..Self::default() }
+    }
+
     /// Brings the rows in step with `cluster`, given what changed since the last call, and says
     /// how to get there. The first call compiles everything, whatever `changes` says.
-    pub fn update(&mut self, _cluster: &Cluster, _changes: &[Change]) -> Plan {
-        Plan::default()
+    pub fn update(&mut self, cluster: &Cluster, changes: &[Change]) -> Plan {
+        let mut stale = BTreeSet::new();
+        let mut plan = Plan::default();
+        let changed = self.changed_services(cluster, changes);
+        if !self.primed {
+            stale.extend(self.tables.frontends.keys().copied());
+            self.retire_orphans(&mut plan.retire);
+            self.primed = true;
+        }
+        for service in self.note_addresses(cluster, changed) {
+            self.refresh(cluster, &service, &mut stale);
+        }
+        for frontend in stale {
+            self.write_frontend(frontend, &mut plan);
+        }
+        plan.writes().for_each(|write| self.tables.apply(write));
+        plan
     }
 
     /// The rows after the last update.
     pub fn tables(&self) -> &Tables {
         &self.tables
+    }
+
+    fn changed_services(&self, cluster: &Cluster, changes: &[Change]) -> BTreeSet<NamespacedName> {
+        if !self.primed {
+            return cluster.services().map(|it| it.name.clone()).collect();
+        }
+        let changed = changes.iter().filter_map(|it| match it {
+            Change::Service(name) => Some(name.clone()),
+            _ => None,
+        });
+        changed.collect()
+    }
+
+    /// Takes over which addresses are whose. Returns the Services to look at: those that changed,
+    /// and those with an endpoint that became, or is no longer, the address of a Service.
+    fn note_addresses(
+        &mut self,
+        cluster: &Cluster,
+        changed: BTreeSet<NamespacedName>,
+    ) -> BTreeSet<NamespacedName> {
+        let mut affected = changed.clone();
+        for name in &changed {
+            let service = cluster.service(name);
+            let now = service.map(select::cluster_ips).unwrap_or_default().iter().copied().collect();
+            for address in self.cluster_ips.set(name, now) {
+                affected.extend(self.named.owners(&address).cloned());
+            }
+            let named = service.map(|_| select::named_addresses(cluster, name)).unwrap_or_default();
+            self.named.set(name, named);
+        }
+        affected
+    }
+
+    /// Selects anew what one Service asks for.
+    fn refresh(&mut self, cluster: &Cluster, name: &NamespacedName, stale: &mut BTreeSet<Frontend>) {
+        let is_service = |address| self.cluster_ips.first(&address).is_some();
+        let service = cluster.service(name);
+        let now = service.map(|it| select::frontends(cluster, it, is_service)).unwrap_or_default();
+        stale.extend(self.claims.set(name, now.keys().copied().collect()));
+        stale.extend(now.keys().copied());
+        if now.is_empty() {
+            self.wanted.remove(name);
+        } else {
+            self.wanted.insert(name.clone(), now);
+        }
+    }
+
+    /// Plans what brings one frontend in step.
+    fn write_frontend(&mut self, frontend: Frontend, plan: &mut Plan) {
+        let owner = self.claims.first(&frontend);
+        let wanted = owner.and_then(|owner| self.wanted.get(owner)?.get(&frontend));
+        let row = self.tables.frontends.get(&frontend).copied();
+        if let (Some(row), Some(wanted)) = (row, wanted) {
+            let backends = self.tables.backends_of(&frontend);
+            if row.count as usize == wanted.len() && backends.as_ref() == Some(wanted) {
+                return;
+            }
+        }
+        if let Some(wanted) = wanted {
+            self.last_revision += 1;
+            let revision = self.last_revision;
+            let mut count = 0;
+            for backend in wanted {
+                plan.prepare.push(Write::PutBackend { revision, slot: count, backend: *backend });
+                count += 1;
+            }
+            plan.switch.push(Write::PutFrontend { frontend, row: FrontendRow { revision, count } });
+        } else if row.is_some() {
+            plan.switch.push(Write::DeleteFrontend { frontend });
+        }
+        if let Some(row) = row {
+            let slots = self.tables.backends.range((row.revision, 0)..=(row.revision, u32::MAX));
+            plan.retire.extend(slots.map(|(&(revision, slot), _)| Write::DeleteBackend { revision, slot }));
+        }
+    }
+
+    /// Backends found that no frontend names.
+    fn retire_orphans(&self, retire: &mut Vec<Write>) {
+        let used: BTreeSet<u32> = self.tables.frontends.values().map(|row| row.revision).collect();
+        let orphans = self.tables.backends.keys().filter(|(revision, _)| !used.contains(revision));
+        retire.extend(orphans.map(|&(revision, slot)| Write::DeleteBackend { revision, slot }));
+    }
+}
+
+/// Which Services have to do with a thing, and with which things a Service has to do.
+#[derive(Debug)]
+struct Index<T> {
+    owners: BTreeMap<T, BTreeSet<NamespacedName>>,
+    things: BTreeMap<NamespacedName, BTreeSet<T>>,
+}
+
+impl<T> Default for Index<T> {
+    fn default() -> Self {
+        Self { owners: BTreeMap::new(), things: BTreeMap::new() }
+    }
+}
+
+impl<T: Ord + Copy> Index<T> {
+    /// Sets the things of a Service; returns those that came and those that went.
+    fn set(&mut self, name: &NamespacedName, now: BTreeSet<T>) -> Vec<T> {
+        let before = self.things.remove(name).unwrap_or_default();
+        let changed: Vec<T> = before.symmetric_difference(&now).copied().collect();
+        for thing in &changed {
+            let owners = self.owners.entry(*thing).or_default();
+            if now.contains(thing) {
+                owners.insert(name.clone());
+            } else {
+                owners.remove(name);
+            }
+            if owners.is_empty() {
+                self.owners.remove(thing);
+            }
+        }
+        if !now.is_empty() {
+            self.things.insert(name.clone(), now);
+        }
+        changed
+    }
+
+    fn owners(&self, thing: &T) -> impl Iterator<Item = &NamespacedName> {
+        self.owners.get(thing).into_iter().flatten()
+    }
+
+    fn first(&self, thing: &T) -> Option<&NamespacedName> {
+        self.owners.get(thing)?.first()
     }
 }

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod compiler;
+mod select;
 mod tables;
 
 pub use compiler::Compiler;

@@ -1,0 +1,326 @@
+//! Rows against a direct reading of the cluster, and against a reader who looks at any moment.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use kilter_model::{
+    Change, Cluster, Endpoint, EndpointPort, EndpointSlice, Event, NamespacedName, Origin, Protocol, Service,
+    ServicePort, ServiceType, TargetPort,
+};
+use kilter_services::{Backend, Compiler, Frontend, Plan, Tables};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::{select, subsequence};
+
+const CLUSTER_IPS: [&str; 4] = ["10.96.0.1", "10.96.0.2", "10.96.0.3", "fd00:96::1"];
+const ENDPOINTS: [&str; 8] = [
+    "10.244.0.1",
+    "10.244.0.2",
+    "10.244.0.3",
+    "fd00::1",
+    "10.96.0.2",
+    "127.0.0.1",
+    "169.254.0.1",
+    "::ffff:127.0.0.1",
+];
+
+fn name(name: &str) -> NamespacedName {
+    NamespacedName::new("shop", name)
+}
+
+fn service(it: &str, cluster_ips: &[&str], ports: Vec<ServicePort>) -> Service {
+    Service {
+        name: name(it),
+        service_type: ServiceType::ClusterIp,
+        selector: None,
+        cluster_ips: cluster_ips.iter().map(|it| it.parse().unwrap()).collect(),
+        headless: false,
+        ports,
+        publish_not_ready: false,
+        external_name: None,
+        origin: Origin::Builtin,
+    }
+}
+
+fn port(name: &str, protocol: Protocol, port: u16) -> ServicePort {
+    ServicePort { name: name.into(), protocol, port, target: TargetPort::Number(port), node_port: None }
+}
+
+fn endpoint(address: &str, ready: bool, serving: bool, terminating: bool) -> Endpoint {
+    let address = address.parse().unwrap();
+    Endpoint { address, ready, serving, terminating, node: None, pod: None, hostname: None }
+}
+
+fn slice(
+    it: &str,
+    service: &str,
+    ports: &[(&str, Protocol, u16)],
+    endpoints: Vec<Endpoint>,
+) -> EndpointSlice {
+    let ports = ports.iter().map(|(name, protocol, port)| EndpointPort {
+        name: (*name).into(),
+        protocol: *protocol,
+        port: *port,
+    });
+    EndpointSlice { name: name(it), service: name(service), ports: ports.collect(), endpoints }
+}
+
+fn backends(tables: &Tables, address: &str, port: u16, protocol: Protocol) -> Option<Vec<String>> {
+    let frontend = Frontend { address: address.parse().unwrap(), port, protocol };
+    tables.backends_of(&frontend).map(|it| it.iter().map(ToString::to_string).collect())
+}
+
+fn compiled(events: impl IntoIterator<Item = Event>) -> Tables {
+    let mut compiler = Compiler::new();
+    compiler.update(&Cluster::from_events(events), &[]);
+    compiler.tables().clone()
+}
+
+#[test]
+fn each_port_leads_to_the_endpoints_of_its_name_and_protocol() {
+    let tables = compiled([
+        Event::Service(service(
+            "dns",
+            &["10.96.0.1"],
+            vec![
+                port("dns", Protocol::Udp, 53),
+                port("dns-tcp", Protocol::Tcp, 53),
+                port("x", Protocol::Sctp, 9),
+            ],
+        )),
+        Event::EndpointSlice(slice(
+            "dns-1",
+            "dns",
+            &[("dns", Protocol::Udp, 1053), ("dns-tcp", Protocol::Tcp, 2053)],
+            vec![endpoint("10.244.0.2", true, true, false), endpoint("10.244.0.1", true, true, false)],
+        )),
+        Event::EndpointSlice(slice(
+            "dns-2",
+            "dns",
+            &[("dns", Protocol::Udp, 3053)],
+            vec![endpoint("10.244.0.3", true, true, false), endpoint("10.244.0.4", false, false, false)],
+        )),
+    ]);
+    let of = |protocol| backends(&tables, "10.96.0.1", 53, protocol).unwrap();
+    assert_eq!(of(Protocol::Udp), ["10.244.0.1:1053", "10.244.0.2:1053", "10.244.0.3:3053"]);
+    assert_eq!(of(Protocol::Tcp), ["10.244.0.1:2053", "10.244.0.2:2053"]);
+    assert_eq!(
+        backends(&tables, "10.96.0.1", 9, Protocol::Sctp),
+        Some(vec![]),
+        "no backend: refuse, not pass"
+    );
+    assert_eq!(backends(&tables, "10.96.0.1", 80, Protocol::Tcp), None);
+}
+
+#[test]
+fn terminating_endpoints_serve_only_when_nothing_is_ready() {
+    let events = |ready| {
+        [
+            Event::Service(service("web", &["10.96.0.1"], vec![port("", Protocol::Tcp, 80)])),
+            Event::EndpointSlice(slice(
+                "web-1",
+                "web",
+                &[("", Protocol::Tcp, 8080)],
+                vec![
+                    endpoint("10.244.0.1", false, true, true),
+                    endpoint("10.244.0.2", false, false, true),
+                    endpoint("10.244.0.3", ready, ready, false),
+                ],
+            )),
+        ]
+    };
+    let of = |ready| backends(&compiled(events(ready)), "10.96.0.1", 80, Protocol::Tcp).unwrap();
+    assert_eq!(of(false), ["10.244.0.1:8080"]);
+    assert_eq!(of(true), ["10.244.0.3:8080"]);
+}
+
+#[test]
+fn headless_and_external_services_have_no_frontend() {
+    let mut headless = service("db", &["10.96.0.1"], vec![port("", Protocol::Tcp, 80)]);
+    headless.headless = true;
+    let mut external = service("mail", &["10.96.0.2"], vec![port("", Protocol::Tcp, 80)]);
+    external.service_type = ServiceType::ExternalName;
+    assert_eq!(compiled([Event::Service(headless), Event::Service(external)]), Tables::default());
+}
+
+#[test]
+fn of_two_services_with_one_address_the_first_by_name_has_it_until_it_goes() {
+    let event = |it: &str, target| {
+        [
+            Event::Service(service(it, &["10.96.0.1"], vec![port("", Protocol::Tcp, 80)])),
+            Event::EndpointSlice(slice(
+                &format!("{it}-1"),
+                it,
+                &[("", Protocol::Tcp, target)],
+                vec![endpoint("10.244.0.1", true, true, false)],
+            )),
+        ]
+    };
+    let mut cluster = Cluster::from_events(event("b", 2).into_iter().chain(event("a", 1)));
+    let mut compiler = Compiler::new();
+    compiler.update(&cluster, &[]);
+    let of = |tables: &Tables| backends(tables, "10.96.0.1", 80, Protocol::Tcp);
+    assert_eq!(of(compiler.tables()), Some(vec!["10.244.0.1:1".to_owned()]));
+    let change = cluster.apply(Event::ServiceGone(name("a"))).unwrap();
+    compiler.update(&cluster, &[change]);
+    assert_eq!(of(compiler.tables()), Some(vec!["10.244.0.1:2".to_owned()]));
+}
+
+#[test]
+fn a_change_touches_only_its_own_frontends() {
+    let web = |it: &str, ip: &str| Event::Service(service(it, &[ip], vec![port("", Protocol::Tcp, 80)]));
+    let mut cluster = Cluster::from_events([web("a", "10.96.0.1"), web("b", "10.96.0.2")]);
+    let mut compiler = Compiler::new();
+    compiler.update(&cluster, &[]);
+    let endpoints = vec![endpoint("10.244.0.1", true, true, false)];
+    let event = Event::EndpointSlice(slice("a-1", "a", &[("", Protocol::Tcp, 8080)], endpoints));
+    let change = cluster.apply(event).unwrap();
+    let plan = compiler.update(&cluster, &[change]);
+    assert_eq!(plan.writes().count(), 2, "one backend and one frontend: {plan:?}");
+}
+
+/// What the rows should say, read off the cluster without any index.
+fn expected(cluster: &Cluster) -> BTreeMap<Frontend, Vec<Backend>> {
+    let is_service =
+        |address: IpAddr| cluster.services().any(|it| !it.headless && it.cluster_ips.contains(&address));
+    let mut all = BTreeMap::new();
+    for service in cluster.services().filter(|it| !it.headless) {
+        for &address in &service.cluster_ips {
+            for port in &service.ports {
+                let found = |wanted: fn(&Endpoint) -> bool| {
+                    let mut found = BTreeSet::new();
+                    for slice in cluster.slices().filter(|it| it.service == service.name) {
+                        for it in slice
+                            .ports
+                            .iter()
+                            .filter(|it| it.name == port.name && it.protocol == port.protocol)
+                        {
+                            for endpoint in slice.endpoints.iter().filter(|it| wanted(it)) {
+                                let bad = ["127.0.0.1", "169.254.0.1", "::ffff:127.0.0.1"];
+                                let is_bad =
+                                    bad.iter().any(|it| endpoint.address == it.parse::<IpAddr>().unwrap());
+                                let same_family = endpoint.address.is_ipv4() == address.is_ipv4();
+                                if !is_bad && same_family && !is_service(endpoint.address) {
+                                    found.insert(Backend { address: endpoint.address, port: it.port });
+                                }
+                            }
+                        }
+                    }
+                    found.into_iter().collect::<Vec<_>>()
+                };
+                let ready = found(|it| it.ready);
+                let terminating = found(|it| !it.ready && it.serving && it.terminating);
+                let backends = if ready.is_empty() { terminating } else { ready };
+                let frontend = Frontend { address, port: port.port, protocol: port.protocol };
+                all.entry(frontend).or_insert(backends);
+            }
+        }
+    }
+    all
+}
+
+fn content(tables: &Tables) -> BTreeMap<Frontend, Vec<Backend>> {
+    tables.frontends.keys().map(|it| (*it, tables.backends_of(it).unwrap())).collect()
+}
+
+/// A reader at any moment finds each frontend as before or as after, and in full; a reader who
+/// read a frontend before it moved still finds all its backends until `retire` begins.
+fn check_plan(tables: &mut Tables, plan: &Plan) -> Result<(), TestCaseError> {
+    let (before, old) = (tables.clone(), content(tables));
+    let mut end = tables.clone();
+    plan.writes().for_each(|write| end.apply(write));
+    let new = content(&end);
+    let safe = plan.prepare.len() + plan.switch.len();
+    for (number, write) in plan.writes().enumerate() {
+        tables.apply(write);
+        for (frontend, row) in &tables.frontends {
+            let now = tables.backends_of(frontend).unwrap();
+            prop_assert_eq!(now.len(), row.count as usize, "torn after {:?}", write);
+            prop_assert!(old.get(frontend) == Some(&now) || new.get(frontend) == Some(&now));
+        }
+        for frontend in old.keys().filter(|it| new.contains_key(it)) {
+            prop_assert!(tables.frontends.contains_key(frontend), "gone after {:?}", write);
+        }
+        if number < safe {
+            for row in before.frontends.values() {
+                let found =
+                    (0..row.count).filter(|slot| tables.backends.contains_key(&(row.revision, *slot)));
+                prop_assert_eq!(found.count(), row.count as usize);
+            }
+        }
+    }
+    let used: BTreeSet<u32> = tables.frontends.values().map(|row| row.revision).collect();
+    prop_assert_eq!(used.len(), tables.frontends.len(), "a revision belongs to one frontend");
+    prop_assert!(tables.backends.keys().all(|(revision, _)| used.contains(revision)));
+    Ok(())
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let names = || select(vec!["a", "b", "c"]);
+    let ports = || {
+        subsequence(
+            vec![("", Protocol::Tcp, 80), ("dns", Protocol::Udp, 53), ("s", Protocol::Sctp, 9)],
+            0..=2,
+        )
+    };
+    let new_service =
+        (names(), subsequence(CLUSTER_IPS.to_vec(), 0..=2), ports(), proptest::bool::weighted(0.1)).prop_map(
+            |(it, ips, ports, headless)| {
+                let mut service =
+                    service(it, &ips, ports.into_iter().map(|(n, p, number)| port(n, p, number)).collect());
+                service.headless = headless;
+                Event::Service(service)
+            },
+        );
+    let new_endpoint = (select(ENDPOINTS.to_vec()), any::<bool>(), any::<bool>(), any::<bool>())
+        .prop_map(|(address, ready, serving, terminating)| endpoint(address, ready, serving, terminating));
+    let new_slice =
+        (0..2, names(), ports(), vec(new_endpoint, 0..4)).prop_map(|(number, it, ports, endpoints)| {
+            Event::EndpointSlice(slice(&format!("{it}-{number}"), it, &ports, endpoints))
+        });
+    prop_oneof![
+        3 => new_service,
+        1 => names().prop_map(|it| Event::ServiceGone(name(it))),
+        5 => new_slice,
+        1 => (0..2, names()).prop_map(|(number, it)| Event::EndpointSliceGone(name(&format!("{it}-{number}")))),
+    ]
+}
+
+fn apply(cluster: &mut Cluster, events: Vec<Event>) -> Vec<Change> {
+    events.into_iter().filter_map(|event| cluster.apply(event)).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(1000) })]
+
+    #[test]
+    fn no_reader_sees_half_of_each(batches in vec(vec(event(), 1..5), 1..10)) {
+        let (mut cluster, mut compiler, mut tables) = (Cluster::default(), Compiler::new(), Tables::default());
+        for batch in batches {
+            let changes = apply(&mut cluster, batch);
+            let plan = compiler.update(&cluster, &changes);
+            check_plan(&mut tables, &plan)?;
+            prop_assert_eq!(&tables, compiler.tables());
+            prop_assert_eq!(content(&tables), expected(&cluster));
+            prop_assert!(compiler.update(&cluster, &changes).is_empty());
+        }
+    }
+
+    #[test]
+    fn rows_that_are_found_and_right_stay(before in vec(event(), 1..20), more in vec(event(), 0..5)) {
+        let mut cluster = Cluster::from_events(before);
+        let mut tables = compiled_from(&cluster);
+        prop_assert!(Compiler::resume(tables.clone()).update(&cluster, &[]).is_empty());
+        apply(&mut cluster, more);
+        let mut compiler = Compiler::resume(tables.clone());
+        let plan = compiler.update(&cluster, &[]);
+        check_plan(&mut tables, &plan)?;
+        prop_assert_eq!(content(&tables), expected(&cluster));
+    }
+}
+
+fn compiled_from(cluster: &Cluster) -> Tables {
+    let mut compiler = Compiler::new();
+    compiler.update(cluster, &[]);
+    compiler.tables().clone()
+}
