@@ -283,6 +283,7 @@ struct vocabulary {
 	enum drop_reason drop_reason;
 	enum counter counter;
 	enum event_kind event_kind;
+	struct event event;
 };
 
 #endif

@@ -1,6 +1,32 @@
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-use crate::{Config, Endpoint, Error, EventSource, NodeRoute, Result, Stats, Sweep};
+use crate::generations::{Stale, slot_of_host};
+use crate::link::{self, Hook, Target};
+use crate::loader::{self, Programs, address, wire};
+use crate::maps::Maps;
+use crate::pins::Pins;
+use crate::policy::{self, Classes, Writer};
+use crate::routes::{self, Routes};
+use crate::skel::{Plain, types};
+use crate::{
+    Config, DropReason, Endpoint, Error, EventSource, NodeRoute, Result, Stats, Sweep, check, services, sys,
+};
+
+const FROM_UPLINK: Hook = Hook { program: "from_uplink", attach_type: libbpf_sys::BPF_TCX_INGRESS };
+const FROM_POD: Hook = Hook { program: "from_pod", attach_type: libbpf_sys::BPF_TCX_INGRESS };
+const TO_POD: Hook = Hook { program: "to_pod", attach_type: libbpf_sys::BPF_TCX_EGRESS };
+const SOCKETS: [Hook; 8] = [
+    Hook { program: "connect4", attach_type: libbpf_sys::BPF_CGROUP_INET4_CONNECT },
+    Hook { program: "connect6", attach_type: libbpf_sys::BPF_CGROUP_INET6_CONNECT },
+    Hook { program: "sendmsg4", attach_type: libbpf_sys::BPF_CGROUP_UDP4_SENDMSG },
+    Hook { program: "sendmsg6", attach_type: libbpf_sys::BPF_CGROUP_UDP6_SENDMSG },
+    Hook { program: "recvmsg4", attach_type: libbpf_sys::BPF_CGROUP_UDP4_RECVMSG },
+    Hook { program: "recvmsg6", attach_type: libbpf_sys::BPF_CGROUP_UDP6_RECVMSG },
+    Hook { program: "getpeername4", attach_type: libbpf_sys::BPF_CGROUP_INET4_GETPEERNAME },
+    Hook { program: "getpeername6", attach_type: libbpf_sys::BPF_CGROUP_INET6_GETPEERNAME },
+];
+const SWEEP: &str = "sweep_flows";
 
 /// The data plane of one node, loaded and attached.
 ///
@@ -8,87 +34,203 @@ use crate::{Config, Endpoint, Error, EventSource, NodeRoute, Result, Stats, Swee
 /// must be the node's.
 #[derive(Debug)]
 pub struct Datapath {
-    config: Config,
+    pins: Pins,
+    maps: Maps,
+    programs: Programs,
+    classes: Classes,
+    routes: Routes,
+    endpoints: BTreeMap<Ipv4Addr, Endpoint>,
+    last_sweep: Sweep,
 }
 
 impl Datapath {
     /// Whether this process on this machine can run the data plane; the error says what is missing.
     pub fn check() -> Result<()> {
-        Ok(())
+        check::check()
     }
 
     /// Loads the programs, adopting what is pinned, and attaches the hooks of the node itself
     /// (uplink and cgroup). Hooks of pods that are pinned go over to the new programs.
     pub fn open(config: Config) -> Result<Self> {
-        Ok(Self { config })
+        check::check()?;
+        let cgroup = Target::cgroup(&config.cgroup)?;
+        let pins = Pins::create(&config.pin_dir)?;
+        let (maps, programs) = loader::load(&config, &pins)?;
+        let classes = Classes::read(&maps)?;
+        let routes = Routes::read(&maps)?;
+        let endpoints = read_endpoints(&maps)?.into_iter().map(|pod| (pod.address, pod)).collect();
+        let mut datapath =
+            Self { pins, maps, programs, classes, routes, endpoints, last_sweep: Sweep::default() };
+        datapath.adopt_pods()?;
+        for hook in SOCKETS {
+            datapath.ensure(hook.program, hook, &cgroup)?;
+        }
+        datapath.ensure(FROM_UPLINK.program, FROM_UPLINK, &Target::Interface(config.uplink_ifindex))?;
+        datapath.sweep_flows()?;
+        Ok(datapath)
+    }
+
+    fn ensure(&self, pin: &str, hook: Hook, target: &Target) -> Result<()> {
+        link::ensure(&self.pins.link(pin), hook, self.programs.get(hook.program)?, target)
+    }
+
+    /// Gives the pods' hooks the programs just loaded.
+    fn adopt_pods(&mut self) -> Result<()> {
+        for name in self.pins.links()? {
+            for hook in [FROM_POD, TO_POD] {
+                if name.starts_with(hook.program) {
+                    link::adopt(&self.pins.link(&name), self.programs.get(hook.program)?, link::is_alive)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Attaches the hooks to a pod's link, which should still be down, and loads its endpoint. The
     /// link passes nothing before this; afterwards only what policy rows allow.
-    pub fn attach_pod(&mut self, _endpoint: Endpoint) -> Result<()> {
+    pub fn attach_pod(&mut self, endpoint: Endpoint) -> Result<()> {
+        if self.endpoints.get(&endpoint.address).is_some_and(|before| *before != endpoint) {
+            self.detach_pod(endpoint.address)?;
+        }
+        let target = Target::Interface(endpoint.ifindex);
+        for hook in [TO_POD, FROM_POD] {
+            self.ensure(&pod_pin(hook, endpoint.ifindex), hook, &target)?;
+        }
+        if self.endpoints.contains_key(&endpoint.address) {
+            return Ok(());
+        }
+        let row = types::endpoint {
+            ifindex: endpoint.ifindex,
+            slot: slot_of_host(endpoint.address),
+            mac: endpoint.mac,
+            ..Default::default()
+        };
+        self.maps.endpoints.put(&wire(endpoint.address), &row)?;
+        self.endpoints.insert(endpoint.address, endpoint);
         Ok(())
     }
 
     /// Cuts a pod off and purges its flows. Its hooks stay, passing nothing, until the link is
     /// deleted. Nothing happens when there is no such pod.
-    pub fn detach_pod(&mut self, _address: Ipv4Addr) -> Result<()> {
-        Ok(())
+    pub fn detach_pod(&mut self, address: Ipv4Addr) -> Result<()> {
+        if self.endpoints.remove(&address).is_none() {
+            return Ok(());
+        }
+        self.maps.endpoints.remove(&wire(address))?;
+        self.run_sweep(wire(address)).map(drop)
     }
 
     /// The pods that are attached.
     pub fn endpoints(&self) -> Result<Vec<Endpoint>> {
-        Ok(Vec::new())
+        read_endpoints(&self.maps)
     }
 
     /// Applies the writes of a plan, in order. Live flows whose decision may have changed are
     /// judged again with their next packet.
-    pub fn apply_policy(&mut self, _plan: &kilter_policy::Plan) -> Result<()> {
-        Ok(())
+    pub fn apply_policy(&mut self, plan: &kilter_policy::Plan) -> Result<()> {
+        let pods: Vec<_> = self.endpoints.keys().copied().collect();
+        let mut writer =
+            Writer { maps: &self.maps, classes: &mut self.classes, pods: &pods, stale: Stale::default() };
+        writer.apply(plan)
     }
 
     /// Applies the writes of a plan, in order.
-    pub fn apply_services(&mut self, _plan: &kilter_services::Plan) -> Result<()> {
-        Ok(())
+    pub fn apply_services(&mut self, plan: &kilter_services::Plan) -> Result<()> {
+        services::apply(&self.maps, plan)
     }
 
     /// Makes these the routes to the other nodes' pods, instead of those before.
-    pub fn set_routes(&mut self, _routes: &[NodeRoute]) -> Result<()> {
-        Ok(())
+    pub fn set_routes(&mut self, routes: &[NodeRoute]) -> Result<()> {
+        self.routes.set(&self.maps, routes)
     }
 
     /// The policy rows that the kernel holds; `rules` is empty, it never gets there.
     pub fn read_policy(&self) -> Result<kilter_policy::Tables> {
-        Ok(Default::default())
+        policy::read(&self.maps)
     }
 
     /// The Service rows that the kernel holds.
     pub fn read_services(&self) -> Result<kilter_services::Tables> {
-        Ok(Default::default())
+        services::read(&self.maps)
     }
 
     /// The routes that the kernel holds.
     pub fn read_routes(&self) -> Result<Vec<NodeRoute>> {
-        Ok(Vec::new())
+        routes::read(&self.maps)
     }
 
     /// Removes the flows that have aged, and the pins of hooks whose link is gone. To be called
     /// every few seconds; the kernel's clock decides.
     pub fn sweep_flows(&mut self) -> Result<Sweep> {
-        Ok(Sweep::default())
+        self.last_sweep = self.run_sweep(0)?;
+        for name in self.pins.links()? {
+            let pin = self.pins.link(&name);
+            if link::is_dead(&pin) {
+                Pins::remove(&pin)?;
+            }
+        }
+        Ok(self.last_sweep)
     }
 
-    /// Counters and table sizes.
+    /// `purge`: an address whose flows all go, 0 for none.
+    fn run_sweep(&self, purge: u32) -> Result<Sweep> {
+        let mut context = types::sweep { purge, ..Default::default() }.bytes().to_vec();
+        let failed = |source| Error::Run { program: SWEEP, source };
+        sys::run(self.programs.get(SWEEP)?, &mut context).map_err(failed)?;
+        let swept = types::sweep::from_bytes(&context).unwrap_or_default();
+        Ok(Sweep { live: swept.live.into(), removed: swept.removed.into() })
+    }
+
+    /// Counters and table sizes. Flows are as many as the last sweep left.
     pub fn stats(&self) -> Result<Stats> {
-        Ok(Stats::default())
+        let cpus = check::possible_cpus()?;
+        let sum = |values: Vec<u64>| values.into_iter().sum::<u64>();
+        let mut stats = Stats::default();
+        for reason in DropReason::ALL {
+            let dropped = sum(self.maps.drops.get_per_cpu(&reason.number(), cpus)?);
+            if dropped > 0 {
+                stats.drops.insert(*reason, dropped);
+            }
+        }
+        let counter = |which: types::counter| self.maps.counters.get_per_cpu(&which.0, cpus).map(sum);
+        stats.flows_opened = counter(types::counter::COUNT_FLOWS_OPENED)?;
+        stats.events_lost = counter(types::counter::COUNT_EVENTS_LOST)?;
+        stats.resets = counter(types::counter::COUNT_RESETS)?;
+        stats.tables = BTreeMap::from([
+            ("flows", self.last_sweep.live),
+            ("endpoints", self.endpoints.len() as u64),
+            ("classes", self.classes.len() as u64),
+            ("routes", self.routes.len() as u64),
+            ("postures", self.maps.postures.keys()?.len() as u64),
+            ("intervals", self.maps.intervals.keys()?.len() as u64),
+            ("sets", self.maps.sets.keys()?.len() as u64),
+            ("frontends", self.maps.frontends.keys()?.len() as u64),
+            ("backends", self.maps.backends.keys()?.len() as u64),
+        ]);
+        Ok(stats)
     }
 
     /// Whether allowed flows are reported too when they open. Off by default.
-    pub fn report_flows(&mut self, _on: bool) -> Result<()> {
-        Ok(())
+    pub fn report_flows(&mut self, on: bool) -> Result<()> {
+        self.maps.settings.put(&0, &types::settings { report_flows: on.into() })
     }
 
     /// The reader of drops and of opened flows.
     pub fn events(&self) -> Result<EventSource> {
-        Err(Error::Config(format!("{} is not loaded", self.config.node_name)))
+        EventSource::new(&self.pins.map("events"))
     }
+}
+
+/// By interface: its index is not given to another one while the node runs.
+fn pod_pin(hook: Hook, ifindex: u32) -> String {
+    format!("{}-{ifindex}", hook.program)
+}
+
+fn read_endpoints(maps: &Maps) -> Result<Vec<Endpoint>> {
+    let rows = maps.endpoints.rows()?.into_iter();
+    let mut pods: Vec<_> = rows
+        .map(|(key, row)| Endpoint { address: address(key), ifindex: row.ifindex, mac: row.mac })
+        .collect();
+    pods.sort();
+    Ok(pods)
 }

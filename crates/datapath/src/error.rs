@@ -64,7 +64,7 @@ pub enum Error {
     #[error("pinned table {table} was made by another build; remove {} to start afresh", path.display())]
     Foreign {
         /// Which table.
-        table: &'static str,
+        table: String,
         /// Where it is pinned.
         path: PathBuf,
     },

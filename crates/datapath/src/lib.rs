@@ -5,17 +5,32 @@
 //! Maps and links are pinned under [`Config::pin_dir`]: dropping a [`Datapath`] changes nothing for
 //! the packets, and opening another one adopts what is pinned and replaces the programs in place.
 
+mod check;
 mod config;
 mod datapath;
 mod error;
 mod event;
+mod generations;
+mod link;
+mod loader;
+mod maps;
+mod pins;
+mod policy;
+mod ranges;
+mod reason;
+mod routes;
+mod rows;
+mod services;
 mod skel;
 mod stats;
+mod sys;
+mod table;
 
 pub use config::{Config, Endpoint, NodeRoute};
 pub use datapath::Datapath;
 pub use error::{Error, Result};
-pub use event::{DropReason, Event, EventSource};
+pub use event::{Event, EventSource};
+pub use reason::DropReason;
 pub use stats::{Stats, Sweep};
 
 /// The mark of packets that a pod sent to an address outside the cluster. They, and nothing else,

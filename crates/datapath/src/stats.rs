@@ -11,6 +11,8 @@ pub struct Stats {
     pub flows_opened: u64,
     /// Drops that no reader heard of, because the ring was full.
     pub events_lost: u64,
+    /// Resets sent because policy ended a connection.
+    pub resets: u64,
     /// Entries in each table, by its name.
     pub tables: BTreeMap<&'static str, u64>,
 }

@@ -1,0 +1,164 @@
+use std::collections::BTreeMap;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use ipnet::Ipv4Net;
+use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
+use libbpf_rs::{MapCore, MapHandle, OpenMapMut};
+
+use crate::maps::{Maps, RawMap};
+use crate::pins::Pins;
+use crate::skel::{KilterSkelBuilder, types};
+use crate::{Config, EGRESS_MARK, Error, GATEWAY_MAC, Result, sys};
+
+/// Marks resets that the programs send into a pod, so that `to_pod` lets them pass.
+const RESET_MARK: u32 = 0x6b74_0002;
+/// How many other nodes there can be. A row is 8 bytes.
+const MAX_NODES: u32 = 16_384;
+/// Hash buckets cost 16 bytes each, used or not.
+const MAX_FRONTENDS: u32 = 32_768;
+const MAX_BACKENDS: u32 = 131_072;
+/// No pod may cause more than this part of the flows.
+const QUOTA_DIVISOR: u32 = 4;
+
+/// The loaded programs.
+#[derive(Debug)]
+pub(crate) struct Programs(BTreeMap<String, OwnedFd>);
+
+impl Programs {
+    pub(crate) fn get(&self, name: &'static str) -> Result<BorrowedFd<'_>> {
+        let program = self.0.get(name).map(OwnedFd::as_fd);
+        program.ok_or_else(|| Error::Config(format!("BUG: the object has no program {name}")))
+    }
+}
+
+/// Loads the programs with the maps that are pinned, and pins the maps that are not.
+pub(crate) fn load(config: &Config, pins: &Pins) -> Result<(Maps, Programs)> {
+    // The skeleton borrows from here to the end of this function.
+    let mut storage = MaybeUninit::uninit();
+    let mut open = KilterSkelBuilder::default().open(&mut storage).map_err(Error::Load)?;
+    let rodata = open.maps.rodata_data.as_deref_mut();
+    rodata.ok_or_else(|| Error::Config("BUG: the object has no .rodata".into()))?.config = constants(config)?;
+    for mut map in open.open_object_mut().maps_mut() {
+        if let Some(name) = own_name(&map) {
+            prepare(&mut map, &name, config, &pins.map(&name))?;
+        }
+    }
+    let skel = open.load().map_err(Error::Load)?;
+
+    let mut maps = BTreeMap::new();
+    for map in skel.object().maps() {
+        let Some(name) = map.name().to_str().filter(|name| !name.contains('.')) else { continue };
+        pin_if_new(map.as_fd(), &pins.map(name))?;
+        let fd = duplicate(map.as_fd())?;
+        let raw = RawMap {
+            fd,
+            key_size: map.key_size(),
+            value_size: map.value_size(),
+            max_entries: map.max_entries(),
+        };
+        maps.insert(name.to_owned(), raw);
+    }
+    let mut programs = BTreeMap::new();
+    for program in skel.object().progs() {
+        programs.insert(program.name().to_string_lossy().into_owned(), duplicate(program.as_fd())?);
+    }
+    Ok((Maps::new(maps)?, Programs(programs)))
+}
+
+/// The name of a map that is ours to pin; data sections have a dot in theirs.
+fn own_name(map: &OpenMapMut<'_>) -> Option<String> {
+    map.name().to_str().filter(|name| !name.contains('.')).map(str::to_owned)
+}
+
+fn prepare(map: &mut OpenMapMut<'_>, name: &str, config: &Config, pin: &Path) -> Result<()> {
+    if !pin.exists() {
+        let sized = size_of_map(name, config).map_or(Ok(()), |size| map.set_max_entries(size));
+        return sized.map_err(Error::Load);
+    }
+    let foreign = || Error::Foreign { table: name.to_owned(), path: pin.to_path_buf() };
+    let pinned = MapHandle::from_pinned_path(pin).map_err(|_| foreign())?;
+    let same = pinned.map_type() == map.map_type()
+        && pinned.key_size() == map.key_size()
+        && pinned.value_size() == map.value_size();
+    if !same {
+        return Err(foreign());
+    }
+    map.reuse_fd(pinned.as_fd()).map_err(Error::Load)
+}
+
+/// How large a map is to be made, where `bpf/lib/maps.h` leaves it to us.
+fn size_of_map(name: &str, config: &Config) -> Option<u32> {
+    match name {
+        "flows" => Some(config.max_flows),
+        "endpoints" | "postures" => Some(pods_of(config.pod_cidr)),
+        "nodes" => Some(MAX_NODES),
+        "frontends" => Some(MAX_FRONTENDS),
+        "backends" => Some(MAX_BACKENDS),
+        _ => None,
+    }
+}
+
+/// As many as the block has addresses, within reason for a node.
+fn pods_of(block: Ipv4Net) -> u32 {
+    1u32 << (32 - u32::from(block.prefix_len())).min(14)
+}
+
+fn constants(config: &Config) -> Result<types::config> {
+    let nothing = types::block { network: u32::MAX, mask: 0 };
+    let mut cluster = [nothing; 8];
+    if config.cluster_pod_cidrs.len() > cluster.len() {
+        return Err(Error::Config(format!("more than {} pod blocks of the cluster", cluster.len())));
+    }
+    for (to, from) in cluster.iter_mut().zip(&config.cluster_pod_cidrs) {
+        *to = block(*from);
+    }
+    if config.service_cidr.contains(&config.pod_cidr) || config.pod_cidr.contains(&config.service_cidr) {
+        return Err(Error::Config(format!(
+            "the Service block {} overlaps the pod block {} of node {}",
+            config.service_cidr, config.pod_cidr, config.node_name
+        )));
+    }
+    if config.max_flows == 0 {
+        return Err(Error::Config("a flow table of size 0".into()));
+    }
+    Ok(types::config {
+        abi: types::abi::ABI_VERSION,
+        node_ip: wire(config.node_ip),
+        uplink: config.uplink_ifindex,
+        egress_mark: EGRESS_MARK,
+        reset_mark: RESET_MARK,
+        flow_quota: (config.max_flows / QUOTA_DIVISOR).max(1),
+        pods: block(config.pod_cidr),
+        services: block(config.service_cidr),
+        cluster,
+        gateway_mac: GATEWAY_MAC,
+        pad: [0; 2],
+    })
+}
+
+fn block(net: Ipv4Net) -> types::block {
+    types::block { network: wire(net.network()), mask: wire(net.netmask()) }
+}
+
+/// An address as it lies in packets and rows.
+pub(crate) fn wire(address: std::net::Ipv4Addr) -> u32 {
+    u32::from_ne_bytes(address.octets())
+}
+
+/// The reverse of [`wire`].
+pub(crate) fn address(wire: u32) -> std::net::Ipv4Addr {
+    wire.to_ne_bytes().into()
+}
+
+fn pin_if_new(map: BorrowedFd<'_>, path: &Path) -> Result<()> {
+    if path.exists() {
+        return Ok(());
+    }
+    sys::pin(map, path).map_err(|e| Pins::error("pin a table at", path, e))
+}
+
+fn duplicate(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
+    fd.try_clone_to_owned().map_err(|source| Error::Run { program: "dup", source })
+}

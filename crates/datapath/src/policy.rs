@@ -1,0 +1,236 @@
+//! Policy rows: writing a plan, reading back, and which flows must ask again.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnet::{IpNet, Ipv4Net};
+use kilter_model::PortRange;
+use kilter_policy::{ClassId, Decision, DecisionSet, Interval, Plan, SetId, Tables, Write};
+
+use crate::generations::{NO_ROW, Stale, slot_of, slot_of_host};
+use crate::loader::{address, wire};
+use crate::maps::Maps;
+use crate::rows;
+use crate::skel::types;
+use crate::{Error, Result};
+
+/// What userspace remembers of the class rows: which prefixes have one. Needed to know whose flows a
+/// row that appears or goes concerns.
+#[derive(Debug, Default)]
+pub(crate) struct Classes {
+    rows: HashMap<Ipv4Net, ClassId>,
+}
+
+impl Classes {
+    pub(crate) fn read(maps: &Maps) -> Result<Self> {
+        let rows = maps.classes.rows()?.into_iter();
+        Ok(Self {
+            rows: rows
+                .filter_map(|(key, row)| Some((rows::prefix_of(&key)?, ClassId(row.class_id))))
+                .collect(),
+        })
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// The slot that addresses right above `prefix` are judged under: of the longest row around it.
+    fn slot_around(&self, prefix: Ipv4Net) -> u32 {
+        let around = (0..prefix.prefix_len()).rev().filter_map(|bits| Ipv4Net::new(prefix.addr(), bits).ok());
+        around.map(|net| net.trunc()).find(|net| self.rows.contains_key(net)).map_or(NO_ROW, slot_of)
+    }
+
+    /// Whether the row that an address matches is the one of `prefix` (which contains it).
+    fn decides(&self, prefix: Ipv4Net, host: Ipv4Addr) -> bool {
+        let longer = (prefix.prefix_len() + 1..=32).filter_map(|bits| Ipv4Net::new(host, bits).ok());
+        !longer.map(|net| net.trunc()).any(|net| self.rows.contains_key(&net))
+    }
+}
+
+/// Writes rows of one plan.
+pub(crate) struct Writer<'a> {
+    pub(crate) maps: &'a Maps,
+    pub(crate) classes: &'a mut Classes,
+    /// The addresses of this node's pods.
+    pub(crate) pods: &'a [Ipv4Addr],
+    pub(crate) stale: Stale,
+}
+
+impl Writer<'_> {
+    /// Rows that nothing refers to, then addresses move and their flows are told, then old rows go.
+    pub(crate) fn apply(&mut self, plan: &Plan) -> Result<()> {
+        plan.prepare.iter().try_for_each(|write| self.write(write))?;
+        let switched = plan.switch.iter().try_for_each(|write| self.write(write));
+        // Also when a write failed: those before it are in force.
+        self.stale.raise(&self.maps.generations)?;
+        switched?;
+        plan.retire.iter().try_for_each(|write| self.write(write))?;
+        self.stale.raise(&self.maps.generations)
+    }
+
+    fn write(&mut self, write: &Write) -> Result<()> {
+        match *write {
+            Write::PutSet { set, default } => self.put_decision(rows::set_key(set, None), default),
+            Write::PutException { set, class, decision } => {
+                self.put_decision(rows::set_key(set, Some(class)), decision)
+            }
+            Write::PutInterval { interval, set } => self.put_interval(&interval, set),
+            Write::PutClass { prefix: IpNet::V4(prefix), class } => self.put_class(prefix.trunc(), class),
+            Write::PutPosture { address: IpAddr::V4(address), posture } => {
+                self.maps.postures.put(&wire(address), &posture.0)?;
+                self.stale.slot(slot_of_host(address));
+                Ok(())
+            }
+            Write::DeleteException { set, class } => {
+                self.maps.sets.remove(&rows::set_key(set, Some(class))).map(drop)
+            }
+            Write::DeleteSet { set } => self.delete_set(set),
+            Write::DeleteInterval { interval } => self.delete_interval(&interval),
+            Write::DeleteClass { prefix: IpNet::V4(prefix) } => self.delete_class(prefix.trunc()),
+            Write::DeletePosture { address: IpAddr::V4(address) } => {
+                self.maps.postures.remove(&wire(address))?;
+                self.stale.slot(slot_of_host(address));
+                Ok(())
+            }
+            // IPv6 has no rows yet, and no packet of it passes.
+            Write::PutClass { .. }
+            | Write::PutPosture { .. }
+            | Write::DeleteClass { .. }
+            | Write::DeletePosture { .. } => Ok(()),
+        }
+    }
+
+    /// Sets are shared, so a verdict that changes in place concerns flows nobody can name. Plans do
+    /// that rarely: they make new sets.
+    fn put_decision(&mut self, key: types::set_key, decision: Decision) -> Result<()> {
+        let row = rows::decision_row(decision);
+        if self.maps.sets.insert(&key, &row)? {
+            return Ok(());
+        }
+        let before = self.maps.sets.get(&key)?;
+        if before.is_none_or(|before| before.allow != row.allow) {
+            self.stale.everything();
+        }
+        self.maps.sets.put(&key, &row)
+    }
+
+    fn put_interval(&mut self, interval: &Interval, set: SetId) -> Result<()> {
+        let row = rows::interval_row(interval, set);
+        for key in rows::interval_keys(interval) {
+            if self.maps.intervals.insert(&key, &row)? {
+                continue;
+            }
+            if self.maps.intervals.get(&key)?.is_none_or(|before| before.set != row.set) {
+                self.stale.everything();
+            }
+            self.maps.intervals.put(&key, &row)?;
+        }
+        Ok(())
+    }
+
+    fn delete_interval(&self, interval: &Interval) -> Result<()> {
+        rows::interval_keys(interval).iter().try_for_each(|key| self.maps.intervals.remove(key).map(drop))
+    }
+
+    /// The default last: a set without one denies what it should not be asked any more.
+    fn delete_set(&self, set: SetId) -> Result<()> {
+        self.maps.sets.remove(&rows::set_key(set, None)).map(drop)
+    }
+
+    fn put_class(&mut self, prefix: Ipv4Net, class: ClassId) -> Result<()> {
+        let row = types::class_row { class_id: class.0, slot: slot_of(prefix) };
+        self.maps.classes.put(&rows::prefix_key(prefix), &row)?;
+        match self.classes.rows.insert(prefix, class) {
+            Some(before) if before == class => return Ok(()),
+            Some(_) => self.stale.slot(slot_of(prefix)),
+            // Its addresses were judged under the row around it so far.
+            None => self.stale.slot(self.classes.slot_around(prefix)),
+        }
+        self.pods_moved(prefix);
+        Ok(())
+    }
+
+    fn delete_class(&mut self, prefix: Ipv4Net) -> Result<()> {
+        self.maps.classes.remove(&rows::prefix_key(prefix))?;
+        if self.classes.rows.remove(&prefix).is_some() {
+            self.stale.slot(slot_of(prefix));
+            self.pods_moved(prefix);
+        }
+        Ok(())
+    }
+
+    /// Pods of this node have slots of their own; those whose row has changed are raised too.
+    fn pods_moved(&mut self, prefix: Ipv4Net) {
+        for pod in self.pods.iter().filter(|pod| prefix.contains(*pod)) {
+            if self.classes.decides(prefix, *pod) {
+                self.stale.slot(slot_of_host(*pod));
+            }
+        }
+    }
+}
+
+/// Reads every policy row back. `rules` stays empty: the kernel has only their numbers.
+pub(crate) fn read(maps: &Maps) -> Result<Tables> {
+    let mut tables = Tables::default();
+    for (key, row) in maps.classes.rows()? {
+        let prefix = rows::prefix_of(&key).ok_or_else(|| unreadable(maps.classes.name()))?;
+        tables.classes.insert(IpNet::V4(prefix), ClassId(row.class_id));
+    }
+    for (key, posture) in maps.postures.rows()? {
+        tables.postures.insert(IpAddr::V4(address(key)), kilter_policy::PostureId(posture));
+    }
+    read_sets(maps, &mut tables)?;
+    read_intervals(maps, &mut tables)?;
+    Ok(tables)
+}
+
+fn read_sets(maps: &Maps, tables: &mut Tables) -> Result<()> {
+    let mut exceptions: BTreeMap<SetId, BTreeMap<ClassId, Decision>> = BTreeMap::new();
+    for (key, row) in maps.sets.rows()? {
+        let decision = rows::decision_of(&row);
+        match rows::set_of(&key) {
+            (set, None) => {
+                tables.sets.insert(set, DecisionSet { default: decision, exceptions: BTreeMap::new() });
+            }
+            (set, Some(class)) => {
+                exceptions.entry(set).or_default().insert(class, decision);
+            }
+        }
+    }
+    for (set, exceptions) in exceptions {
+        // Exceptions without a default belong to no set that can be asked.
+        if let Some(whole) = tables.sets.get_mut(&set) {
+            whole.exceptions = exceptions;
+        }
+    }
+    Ok(())
+}
+
+/// An interval is reported whole only when all its rows are there and agree; otherwise row by row,
+/// so that a comparison with what should be there fails.
+fn read_intervals(maps: &Maps, tables: &mut Tables) -> Result<()> {
+    let mut parts: BTreeMap<Interval, Vec<(PortRange, SetId)>> = BTreeMap::new();
+    for (key, row) in maps.intervals.rows()? {
+        let (interval, ports, set) =
+            rows::interval_of(&key, &row).ok_or_else(|| unreadable(maps.intervals.name()))?;
+        parts.entry(interval).or_default().push((ports, set));
+    }
+    for (interval, found) in parts {
+        let set = found[0].1;
+        let complete =
+            found.len() == rows::interval_keys(&interval).len() && found.iter().all(|(_, s)| *s == set);
+        if complete {
+            tables.intervals.insert(interval, set);
+        } else {
+            tables
+                .intervals
+                .extend(found.into_iter().map(|(ports, set)| (Interval { ports, ..interval }, set)));
+        }
+    }
+    Ok(())
+}
+
+fn unreadable(table: &'static str) -> Error {
+    Error::Config(format!("a row of table {table} cannot be read: was it written by something else?"))
+}

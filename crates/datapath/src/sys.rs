@@ -1,0 +1,112 @@
+//! The few calls of libbpf that take descriptors: with them, nothing of the object has to be kept
+//! after loading, and every error has the kernel's number.
+
+use std::ffi::{CString, c_int, c_void};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// libbpf 1.x returns the negated error number.
+fn result(returned: c_int) -> io::Result<c_int> {
+    if returned < 0 { Err(io::Error::from_raw_os_error(-returned)) } else { Ok(returned) }
+}
+
+fn descriptor(returned: c_int) -> io::Result<OwnedFd> {
+    let fd = result(returned)?;
+    // SAFETY: a call that succeeded has just made this descriptor, and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn c_path(path: &Path) -> io::Result<CString> {
+    Ok(CString::new(path.as_os_str().as_bytes())?)
+}
+
+pub(crate) fn map_lookup(map: BorrowedFd<'_>, key: &[u8], value: &mut [u8]) -> io::Result<bool> {
+    // SAFETY: the caller's slices have the map's key and value sizes (`Table` sees to it: they were
+    // compared when it was made), and live during the call.
+    let returned = unsafe {
+        libbpf_sys::bpf_map_lookup_elem(map.as_raw_fd(), key.as_ptr().cast(), value.as_mut_ptr().cast())
+    };
+    found(returned)
+}
+
+pub(crate) fn map_update(map: BorrowedFd<'_>, key: &[u8], value: &[u8], flags: u64) -> io::Result<()> {
+    // SAFETY: as in `map_lookup`; both slices are only read.
+    let returned = unsafe {
+        libbpf_sys::bpf_map_update_elem(map.as_raw_fd(), key.as_ptr().cast(), value.as_ptr().cast(), flags)
+    };
+    result(returned).map(drop)
+}
+
+pub(crate) fn map_delete(map: BorrowedFd<'_>, key: &[u8]) -> io::Result<bool> {
+    // SAFETY: as in `map_lookup`.
+    found(unsafe { libbpf_sys::bpf_map_delete_elem(map.as_raw_fd(), key.as_ptr().cast()) })
+}
+
+/// The key after `key`, or the first one.
+pub(crate) fn map_next_key(map: BorrowedFd<'_>, key: Option<&[u8]>, next: &mut [u8]) -> io::Result<bool> {
+    let key: *const c_void = key.map_or(std::ptr::null(), |key| key.as_ptr().cast());
+    // SAFETY: as in `map_lookup`; a null key asks for the first one.
+    found(unsafe { libbpf_sys::bpf_map_get_next_key(map.as_raw_fd(), key, next.as_mut_ptr().cast()) })
+}
+
+fn found(returned: c_int) -> io::Result<bool> {
+    match result(returned) {
+        Ok(_) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+pub(crate) fn pin(object: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    let path = c_path(path)?;
+    // SAFETY: the string is terminated and lives during the call.
+    result(unsafe { libbpf_sys::bpf_obj_pin(object.as_raw_fd(), path.as_ptr()) }).map(drop)
+}
+
+pub(crate) fn open_pin(path: &Path) -> io::Result<OwnedFd> {
+    let path = c_path(path)?;
+    // SAFETY: the string is terminated and lives during the call.
+    descriptor(unsafe { libbpf_sys::bpf_obj_get(path.as_ptr()) })
+}
+
+/// `target`: an interface index of the thread's network namespace, or a cgroup's descriptor.
+pub(crate) fn link_create(program: BorrowedFd<'_>, target: i32, attach_type: u32) -> io::Result<OwnedFd> {
+    // SAFETY: no options are passed, which is allowed; the rest are numbers.
+    let returned =
+        unsafe { libbpf_sys::bpf_link_create(program.as_raw_fd(), target, attach_type, std::ptr::null()) };
+    descriptor(returned)
+}
+
+/// Swaps the program of a link: every packet runs either the old one or the new one.
+pub(crate) fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: no options are passed, which is allowed; the rest are numbers.
+    let returned =
+        unsafe { libbpf_sys::bpf_link_update(link.as_raw_fd(), program.as_raw_fd(), std::ptr::null()) };
+    result(returned).map(drop)
+}
+
+/// Whether programs can be attached to a hook of an interface: asks who is there.
+pub(crate) fn query_interface(ifindex: i32, attach_type: u32) -> io::Result<()> {
+    let mut options = libbpf_sys::bpf_prog_query_opts {
+        sz: size_of::<libbpf_sys::bpf_prog_query_opts>() as libbpf_sys::size_t,
+        ..Default::default()
+    };
+    // SAFETY: the options say their size, name no buffers, and live during the call.
+    result(unsafe { libbpf_sys::bpf_prog_query_opts(ifindex, attach_type, &mut options) }).map(drop)
+}
+
+/// Runs a program with `context` as its argument, which it may change.
+pub(crate) fn run(program: BorrowedFd<'_>, context: &mut [u8]) -> io::Result<u32> {
+    let mut options = libbpf_sys::bpf_test_run_opts {
+        sz: size_of::<libbpf_sys::bpf_test_run_opts>() as libbpf_sys::size_t,
+        ctx_in: context.as_ptr().cast(),
+        ctx_size_in: context.len() as u32,
+        ..Default::default()
+    };
+    // SAFETY: the options say their size, and the only buffer they name is `context` with its length.
+    // For programs of type syscall the kernel writes the context back into that buffer.
+    result(unsafe { libbpf_sys::bpf_prog_test_run_opts(program.as_raw_fd(), &mut options) })?;
+    Ok(options.retval)
+}
