@@ -86,8 +86,7 @@ fn figure(case: &str, unit: &'static str, summary: Summary, runs: usize) -> Figu
 }
 
 fn live(options: &Options, run: usize) -> Result<Life> {
-    let twin =
-        Twin { program: &options.program, name: format!("bench-{}-{run}", std::process::id()), up: true };
+    let twin = Twin::new(&options.program, run)?;
     let start = Instant::now();
     twin.up(options)?;
     let ready = start.elapsed().as_secs_f64();
