@@ -1,0 +1,126 @@
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use ipnet::IpNet;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use serde_json::Value;
+
+use crate::sandbox::Dns;
+
+/// What a node's pods need to know. Everything runs in the network namespace and the cgroup of
+/// this process.
+pub struct Config {
+    /// The node's name.
+    pub node: String,
+    /// The node's address.
+    pub node_ip: IpAddr,
+    /// `spec.podCIDRs` of the node.
+    pub pod_cidrs: Vec<IpNet>,
+    /// Labels of the node besides the well-known ones.
+    pub labels: BTreeMap<String, String>,
+    /// The Kubernetes API.
+    pub client: kube::Client,
+    /// Where sandboxes are recorded: `.../nodes/NODE/pods`.
+    pub state_dir: PathBuf,
+    /// The `kilter-pause` program.
+    pub pause: PathBuf,
+    /// The directory that holds the CNI plugins' programs (`CNI_PATH`).
+    pub cni_bin: PathBuf,
+    /// A CNI network configuration, or a list of plugins.
+    pub cni_conf: Value,
+    /// What resolvers inside pods are told.
+    pub dns: Dns,
+    /// The kubelet API.
+    pub kubelet_api: KubeletApi,
+    /// Serves pods whose annotation `kilter.dev/run` names something that this process does
+    /// itself (`dns`).
+    pub builtin: Option<Builtin>,
+    /// Whether probes wait for `initialDelaySeconds`. It describes how long an image takes to
+    /// start; a stand-in is there at once.
+    pub honour_initial_delay: bool,
+    /// How long a stand-in goes on serving after it was told to stop, within the pod's grace
+    /// period: what lets endpoints leave their Services before connections are refused.
+    pub shutdown: Duration,
+    /// How often the node's status is renewed though nothing changed.
+    pub heartbeat: Duration,
+}
+
+/// How the kubelet API is served.
+#[derive(Debug)]
+pub struct KubeletApi {
+    /// `NODE_IP:10250`.
+    pub listen: SocketAddr,
+    /// The bearer token that the API server shows.
+    pub token: String,
+    /// Certificate chain and key; `None` makes a self-signed one.
+    pub tls: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
+}
+
+/// A pod that the node process serves itself.
+#[derive(Debug, Clone)]
+pub struct BuiltinPod {
+    /// The annotation's value: `dns`.
+    pub run: String,
+    /// `metadata.uid`.
+    pub uid: Arc<str>,
+    /// The pod's namespace.
+    pub namespace: String,
+    /// The pod's name.
+    pub name: String,
+    /// The pod's network namespace, in which the sockets are to be opened.
+    pub netns: PathBuf,
+    /// The pod's addresses.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// Stops a builtin server; must be done before the pod's namespace can go.
+pub struct Stop(Mutex<BoxFuture<'static, ()>>);
+
+impl Stop {
+    /// From a future that resolves when the server has closed every socket that it had in the pod.
+    pub fn new(stop: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self(Mutex::new(Box::pin(stop)))
+    }
+
+    /// Stops it.
+    pub async fn stop(self) {
+        let stop = self.0.into_inner().unwrap_or_else(PoisonError::into_inner);
+        stop.await;
+    }
+}
+
+impl fmt::Debug for Stop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Stop")
+    }
+}
+
+/// Starts a server inside a pod's namespace; returns once its sockets are open.
+#[derive(Clone)]
+pub struct Builtin(Arc<dyn Fn(BuiltinPod) -> BoxFuture<'static, anyhow::Result<Stop>> + Send + Sync>);
+
+impl Builtin {
+    /// A hook from a function.
+    pub fn new<F>(start: F) -> Self
+    where
+        F: Fn(BuiltinPod) -> BoxFuture<'static, anyhow::Result<Stop>> + Send + Sync + 'static,
+    {
+        Self(Arc::new(start))
+    }
+
+    /// Starts the server of a pod.
+    pub async fn start(&self, pod: BuiltinPod) -> anyhow::Result<Stop> {
+        (self.0)(pod).await
+    }
+}
+
+impl fmt::Debug for Builtin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Builtin")
+    }
+}

@@ -1,0 +1,158 @@
+//! The environment of a container, for programs that are run in its place. Pure.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{Container, EnvVar, Pod, Service};
+
+/// Where this machine's programs are, in case the container says nothing.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The variables of a container: its Services', then its own, which may refer to them.
+pub fn environment(
+    pod: &Pod,
+    container: &Container,
+    hostname: &str,
+    services: &[Arc<Service>],
+) -> BTreeMap<String, String> {
+    let mut all = BTreeMap::from([
+        ("PATH".to_owned(), PATH.to_owned()),
+        ("HOSTNAME".to_owned(), hostname.to_owned()),
+        ("HOME".to_owned(), "/root".to_owned()),
+    ]);
+    for service in services {
+        service_variables(service, &mut all);
+    }
+    for variable in container.env.iter().flatten() {
+        if let Some(value) = value(variable, pod, &all) {
+            all.insert(variable.name.clone(), value);
+        }
+    }
+    all
+}
+
+/// `None` for what comes from ConfigMaps, Secrets or resources: a stand-in does without.
+fn value(variable: &EnvVar, pod: &Pod, so_far: &BTreeMap<String, String>) -> Option<String> {
+    match &variable.value_from {
+        None => Some(expand(variable.value.as_deref().unwrap_or_default(), so_far)),
+        Some(source) => field(pod, &source.field_ref.as_ref()?.field_path),
+    }
+}
+
+/// The fields of the downward API (core/v1 `EnvVarSource.fieldRef`).
+fn field(pod: &Pod, path: &str) -> Option<String> {
+    let (meta, status) = (&pod.metadata, pod.status.as_ref());
+    let keyed = |prefix: &str| path.strip_prefix(prefix)?.strip_prefix("['")?.strip_suffix("']");
+    if let Some(key) = keyed("metadata.labels") {
+        return Some(meta.labels.as_ref()?.get(key)?.clone());
+    }
+    if let Some(key) = keyed("metadata.annotations") {
+        return Some(meta.annotations.as_ref()?.get(key)?.clone());
+    }
+    match path {
+        "metadata.name" => meta.name.clone(),
+        "metadata.namespace" => meta.namespace.clone(),
+        "metadata.uid" => meta.uid.clone(),
+        "spec.nodeName" => pod.spec.as_ref()?.node_name.clone(),
+        "spec.serviceAccountName" => pod.spec.as_ref()?.service_account_name.clone(),
+        "status.hostIP" => status?.host_ip.clone(),
+        "status.podIP" => status?.pod_ip.clone(),
+        "status.podIPs" => {
+            let ips = status?.pod_ips.iter().flatten().map(|ip| ip.ip.clone());
+            Some(ips.collect::<Vec<_>>().join(","))
+        }
+        _ => None,
+    }
+}
+
+/// Replaces `$(NAME)` by the variable of that name; one that is unknown stays as it is, and `$$`
+/// is a dollar sign (core/v1 `EnvVar.value`).
+fn expand(text: &str, variables: &BTreeMap<String, String>) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('$') {
+        out.push_str(&rest[..at]);
+        rest = &rest[at + 1..];
+        if let Some(after) = rest.strip_prefix('$') {
+            out.push('$');
+            rest = after;
+            continue;
+        }
+        let name = rest.strip_prefix('(').and_then(|inner| inner.split_once(')'));
+        match name.and_then(|(name, after)| Some((variables.get(name)?, after))) {
+            Some((value, after)) => {
+                out.push_str(value);
+                rest = after;
+            }
+            None => out.push('$'),
+        }
+    }
+    out + rest
+}
+
+/// `REDIS_SERVICE_HOST` and the Docker-link variables (Kubernetes, "Discovering services").
+fn service_variables(service: &Service, into: &mut BTreeMap<String, String>) {
+    let Some(spec) = &service.spec else { return };
+    let address = spec.cluster_ip.as_deref().filter(|ip| !ip.is_empty() && *ip != "None");
+    let (Some(name), Some(address)) = (&service.metadata.name, address) else { return };
+    let prefix = upper(name);
+    let mut set = |key: String, value: String| into.insert(format!("{prefix}{key}"), value);
+    for (at, port) in spec.ports.iter().flatten().enumerate() {
+        let protocol = port.protocol.as_deref().unwrap_or("TCP");
+        let url = format!("{}://{address}:{}", protocol.to_lowercase(), port.port);
+        if at == 0 {
+            set("_SERVICE_HOST".into(), address.into());
+            set("_SERVICE_PORT".into(), port.port.to_string());
+            set("_PORT".into(), url.clone());
+        }
+        if let Some(port_name) = port.name.as_ref().filter(|name| !name.is_empty()) {
+            set(format!("_SERVICE_PORT_{}", upper(port_name)), port.port.to_string());
+        }
+        let link = format!("_PORT_{}_{protocol}", port.port);
+        set(link.clone(), url);
+        set(format!("{link}_PROTO"), protocol.to_lowercase());
+        set(format!("{link}_PORT"), port.port.to_string());
+        set(format!("{link}_ADDR"), address.into());
+    }
+}
+
+fn upper(name: &str) -> String {
+    name.to_uppercase().replace('-', "_")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_containers_variables_see_services_fields_and_each_other() {
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": {"name": "web-0", "namespace": "shop", "labels": {"app": "web"}},
+            "spec": {"nodeName": "node-1", "containers": []}, "status": {"podIP": "10.244.1.2"},
+        }))
+        .unwrap();
+        let container: Container = serde_json::from_value(json!({"name": "c", "env": [
+            {"name": "DB", "value": "tcp://$(MY_DB_SERVICE_HOST):$(MY_DB_SERVICE_PORT)/$$x/$(NONE)/$"},
+            {"name": "AGAIN", "value": "<$(DB)>"},
+            {"name": "IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
+            {"name": "APP", "valueFrom": {"fieldRef": {"fieldPath": "metadata.labels['app']"}}},
+            {"name": "SECRET", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}},
+        ]}))
+        .unwrap();
+        let service = json!({"metadata": {"name": "my-db"}, "spec": {"clusterIP": "10.96.0.7",
+            "ports": [{"port": 5432, "name": "sql-in"}, {"port": 53, "protocol": "UDP"}]}});
+        let headless =
+            json!({"metadata": {"name": "h"}, "spec": {"clusterIP": "None", "ports": [{"port": 1}]}});
+        let services = [service, headless].map(|it| Arc::new(serde_json::from_value::<Service>(it).unwrap()));
+        let all = environment(&pod, &container, "web-0", &services);
+        let get = |key: &str| all.get(key).map(String::as_str);
+        assert_eq!(get("DB"), Some("tcp://10.96.0.7:5432/$x/$(NONE)/$"));
+        assert_eq!(get("AGAIN"), Some("<tcp://10.96.0.7:5432/$x/$(NONE)/$>"));
+        assert_eq!((get("IP"), get("APP"), get("SECRET")), (Some("10.244.1.2"), Some("web"), None));
+        assert_eq!(get("MY_DB_SERVICE_PORT_SQL_IN"), Some("5432"));
+        assert_eq!(get("MY_DB_PORT_53_UDP"), Some("udp://10.96.0.7:53"));
+        assert_eq!(get("MY_DB_PORT_5432_TCP_ADDR"), Some("10.96.0.7"));
+        assert!(all.keys().all(|key| !key.starts_with("H_")));
+    }
+}

@@ -1,0 +1,42 @@
+//! `grpc.health.v1.Health/Check`, by hand: one message of one field each way.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http_body_util::{BodyExt, StreamBody, combinators::BoxBody};
+use hyper::body::Frame;
+
+const CHECK: &str = "/grpc.health.v1.Health/Check";
+
+/// `HealthCheckResponse{status}`: SERVING is 1, NOT_SERVING is 2 (health.proto).
+const SERVING: &[u8] = &[0, 0, 0, 0, 2, 0x08, 1];
+const NOT_SERVING: &[u8] = &[0, 0, 0, 0, 2, 0x08, 2];
+
+/// gRPC status codes (grpc/doc/statuscodes.md).
+const OK: &str = "0";
+const UNIMPLEMENTED: &str = "12";
+
+pub type Body = BoxBody<Bytes, std::convert::Infallible>;
+
+/// Whether a request is a call of gRPC.
+pub fn is_call<B>(request: &Request<B>) -> bool {
+    let kind = request.headers().get(http::header::CONTENT_TYPE);
+    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// Answers a call: health checks as told, everything else "unimplemented".
+pub fn answer(path: &str, serving: bool) -> Response<Body> {
+    let (message, status) = match path {
+        CHECK if serving => (Some(SERVING), OK),
+        CHECK => (Some(NOT_SERVING), OK),
+        _ => (None, UNIMPLEMENTED),
+    };
+    let mut trailers = HeaderMap::new();
+    trailers.insert("grpc-status", HeaderValue::from_static(status));
+    let data = message.map(|bytes| Ok(Frame::data(Bytes::from_static(bytes))));
+    let frames = data.into_iter().chain([Ok(Frame::trailers(trailers))]);
+    let body = StreamBody::new(futures::stream::iter(frames)).boxed();
+    let mut response = Response::new(body);
+    *response.status_mut() = StatusCode::OK;
+    response.headers_mut().insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    response
+}

@@ -1,0 +1,102 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use serde::Serialize;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::failures::PROBE_HEADER;
+use super::grpc::{self, Body};
+use super::server::Serving;
+use super::tcp::Ends;
+
+/// Longer request bodies are not read to the end.
+const BODY_BYTES: usize = 16 << 20;
+
+/// What a stand-in says about itself and about what it was asked.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Answer<'a> {
+    pod: &'a str,
+    namespace: &'a str,
+    node: &'a str,
+    container: &'a str,
+    address: String,
+    client: String,
+    method: &'a str,
+    path: &'a str,
+    headers: BTreeMap<&'a str, String>,
+    body_bytes: usize,
+}
+
+/// Serves HTTP/1.x, HTTP/2 and gRPC health checks on one connection.
+pub(super) async fn serve<S>(stream: S, ends: Ends, serving: Arc<Serving>) -> std::io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let service = service_fn(move |request| {
+        let serving = serving.clone();
+        async move { Ok::<_, std::convert::Infallible>(respond(request, ends, &serving).await) }
+    });
+    let connection = auto::Builder::new(TokioExecutor::new());
+    let served = connection.serve_connection(TokioIo::new(stream), service).await;
+    served.map_err(std::io::Error::other)
+}
+
+async fn respond(request: Request<Incoming>, ends: Ends, serving: &Serving) -> Response<Body> {
+    let failures = *serving.failures.borrow();
+    let probe = request.headers().get(PROBE_HEADER).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let fails = probe.as_deref().is_some_and(|probe| failures.probe(probe));
+    if grpc::is_call(&request) {
+        let path = request.uri().path().to_owned();
+        if probe.is_none() {
+            serving.log.print(&format!("gRPC {path} from {}", ends.client));
+        }
+        return grpc::answer(&path, !(failures.grpc || fails));
+    }
+    let (parts, body) = request.into_parts();
+    let body_bytes = http_body_util::Limited::new(body, BODY_BYTES).collect().await;
+    let status = match body_bytes {
+        _ if failures.http || fails => StatusCode::SERVICE_UNAVAILABLE,
+        Ok(_) => StatusCode::OK,
+        Err(_) => StatusCode::PAYLOAD_TOO_LARGE,
+    };
+    let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+    if probe.is_none() {
+        serving.log.print(&format!("{} {path} from {} -> {}", parts.method, ends.client, status.as_u16()));
+    }
+    let headers = parts
+        .headers
+        .iter()
+        .map(|(name, value)| (name.as_str(), String::from_utf8_lossy(value.as_bytes()).into_owned()));
+    let identity = &serving.identity;
+    let answer = Answer {
+        pod: &identity.name,
+        namespace: &identity.namespace,
+        node: &identity.node,
+        container: &serving.container,
+        address: ends.local.to_string(),
+        client: ends.client.to_string(),
+        method: parts.method.as_str(),
+        path,
+        headers: headers.collect(),
+        body_bytes: body_bytes.map_or(0, |body| body.to_bytes().len()),
+    };
+    json(status, &answer)
+}
+
+fn json(status: StatusCode, answer: &Answer<'_>) -> Response<Body> {
+    let mut text = serde_json::to_vec_pretty(answer).unwrap_or_default();
+    text.push(b'\n');
+    let mut response = Response::new(Full::new(Bytes::from(text)).boxed());
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(header::SERVER, HeaderValue::from_static("kilter-stand-in"));
+    response
+}

@@ -1,0 +1,194 @@
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use kilter_cluster::Severity;
+use kube::ResourceExt;
+use tokio::time::Instant;
+
+use super::discard::{self, attachment};
+use super::worker::{Running, Worker};
+use crate::config::BuiltinPod;
+use crate::container::{self, new_id};
+use crate::sandbox::{Files, Launch, Process, Record, Sandbox, launch};
+use crate::standin::Identity;
+
+/// Between attempts when the plugin asks for one soon: grows from the first to the second.
+const SOON: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+/// Between attempts after other failures.
+const LATER: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+/// "Try again later" is no news until it has been said this often.
+const PATIENCE: u32 = 4;
+/// Status waits this long for the first probes, which mostly succeed at once: one write, not two.
+const FIRST_PROBES: Duration = Duration::from_millis(30);
+
+impl Worker {
+    /// One attempt to bring up sandbox and network; says when the next is due if it fails.
+    pub(super) async fn set_up(&mut self) {
+        match self.try_set_up().await {
+            Ok(()) => {
+                self.failed_setups = 0;
+                self.due.setup = None;
+                self.due.publish = Some(Instant::now() + FIRST_PROBES);
+            }
+            Err(error) => {
+                self.failed_setups += 1;
+                let soon =
+                    error.downcast_ref::<crate::cni::Error>().is_some_and(crate::cni::Error::try_again);
+                let (first, limit) = if soon { SOON } else { LATER };
+                let delay = first.saturating_mul(1 << (self.failed_setups - 1).min(10)).min(limit);
+                self.due.setup = Some(Instant::now() + delay);
+                if !soon || self.failed_setups >= PATIENCE {
+                    let message = format!("Failed to create pod sandbox: {error:#}");
+                    tracing::warn!(pod = %self.title(), message);
+                    self.event(Severity::Warning, "FailedCreatePodSandBox", message);
+                }
+            }
+        }
+    }
+
+    async fn try_set_up(&mut self) -> anyhow::Result<()> {
+        let shared = self.shared.clone();
+        let _permit = shared.starting.acquire().await?;
+        let (mut sandbox, same) = self.sandbox().await?;
+        if sandbox.record.addresses.is_empty()
+            && let Err(error) = self.wire(&mut sandbox).await
+        {
+            let soon = error.downcast_ref::<crate::cni::Error>().is_some_and(crate::cni::Error::try_again);
+            if soon {
+                self.unwired = Some(sandbox);
+            } else {
+                discard::remove(&shared, &sandbox.record, Some(&sandbox.process), |_| {}).await;
+            }
+            return Err(error);
+        }
+        match self.prepare(&sandbox).await {
+            Ok((server, builtin)) => {
+                self.containers = container::containers(&self.pod, same);
+                self.running = Some(Running {
+                    addresses: sandbox.record.addresses.clone(),
+                    hostname: self.hostname(),
+                    sandbox,
+                    server,
+                    builtin,
+                    probes: HashMap::new(),
+                });
+                Ok(())
+            }
+            Err(error) => {
+                self.unwired = Some(sandbox);
+                Err(error)
+            }
+        }
+    }
+
+    /// The sandbox to use, and whether it is the one that the containers ran in all the while.
+    async fn sandbox(&mut self) -> anyhow::Result<(Sandbox, bool)> {
+        if let Some(sandbox) = self.unwired.take() {
+            return Ok((sandbox, false));
+        }
+        if let Some(record) = self.record.take() {
+            let process =
+                Process::adopt(record.pid, record.start_time).context("look at the pause process")?;
+            match process {
+                Some(process) if !record.addresses.is_empty() => {
+                    return Ok((Sandbox { record, process }, true));
+                }
+                process => discard::remove(&self.shared, &record, process.as_ref(), |_| {}).await,
+            }
+        }
+        Ok((self.launch().await?, false))
+    }
+
+    async fn launch(&self) -> anyhow::Result<Sandbox> {
+        let shared = self.shared.clone();
+        let hostname = self.hostname();
+        let host_network = self.spec().host_network == Some(true);
+        let title = format!("{}/{}", self.pod.namespace().unwrap_or_default(), self.pod.name_any());
+        let started = tokio::task::spawn_blocking(move || {
+            launch(Launch {
+                program: &shared.config.pause,
+                state_dir: shared.records.root(),
+                title: &title,
+                hostname: &hostname,
+                host_network,
+            })
+        });
+        let process = started.await??;
+        let record = Record {
+            uid: self.uid.to_string(),
+            namespace: self.pod.namespace().unwrap_or_default(),
+            name: self.pod.name_any(),
+            sandbox_id: new_id(),
+            pid: process.pid(),
+            start_time: process.start_time(),
+            host_network,
+            addresses: Vec::new(),
+            cni_result: None,
+        };
+        if let Err(error) = self.shared.records.save(&record) {
+            let _ = process.kill().await;
+            return Err(error).context("record the sandbox");
+        }
+        Ok(Sandbox { record, process })
+    }
+
+    async fn wire(&self, sandbox: &mut Sandbox) -> anyhow::Result<()> {
+        if sandbox.record.host_network {
+            sandbox.record.addresses = vec![self.shared.config.node_ip];
+        } else {
+            let netns = sandbox.netns();
+            let added = self.shared.cni.add(attachment(&sandbox.record, Some(&netns))).await?;
+            anyhow::ensure!(!added.addresses.is_empty(), "the CNI plugin gave the pod no address");
+            sandbox.record.addresses = added.addresses;
+            sandbox.record.cni_result = Some(added.result);
+        }
+        self.shared.records.save(&sandbox.record).context("record the sandbox's addresses")
+    }
+
+    /// The pod's files and the servers on its ports, none of which listens yet.
+    async fn prepare(
+        &self,
+        sandbox: &Sandbox,
+    ) -> anyhow::Result<(crate::standin::PodServer, Option<crate::config::Stop>)> {
+        let config = &self.shared.config;
+        let record = &sandbox.record;
+        let files = Files::at(self.shared.records.dir(&self.uid));
+        let address = record.addresses.first().copied();
+        files
+            .write(&record.namespace, &self.hostname(), address, &config.dns)
+            .context("write the pod's files")?;
+        let identity = Identity {
+            uid: self.uid.clone(),
+            namespace: record.namespace.as_str().into(),
+            name: record.name.as_str().into(),
+            node: config.node.as_str().into(),
+            addresses: record.addresses.clone(),
+        };
+        let server = self.shared.stand_ins.pod(identity, sandbox.netns(), self.failures());
+        Ok((server, self.start_builtin(sandbox).await?))
+    }
+
+    async fn start_builtin(&self, sandbox: &Sandbox) -> anyhow::Result<Option<crate::config::Stop>> {
+        let Some(run) = self.builtin() else { return Ok(None) };
+        let hook = self.shared.config.builtin.as_ref();
+        let hook = hook.with_context(|| format!("annotation kilter.dev/run: nothing here runs {run:?}"))?;
+        let pod = BuiltinPod {
+            run: run.to_owned(),
+            uid: Arc::clone(&self.uid),
+            namespace: sandbox.record.namespace.clone(),
+            name: sandbox.record.name.clone(),
+            netns: sandbox.netns(),
+            addresses: sandbox.record.addresses.clone(),
+        };
+        Ok(Some(hook.start(pod).await.with_context(|| format!("start the node's own {run}"))?))
+    }
+
+    /// `spec.hostname`, or the pod's name as far as the kernel takes it (63 bytes).
+    fn hostname(&self) -> String {
+        let mut name = self.spec().hostname.clone().unwrap_or_else(|| self.pod.name_any());
+        name.truncate(name.floor_char_boundary(63));
+        name.trim_end_matches(['-', '.']).to_owned()
+    }
+}

@@ -1,0 +1,96 @@
+use std::time::Duration;
+
+use kilter_cluster::Severity;
+use kube::ResourceExt;
+use tokio::sync::mpsc;
+
+use super::worker::{Running, Worker};
+use super::{Command, discard};
+use crate::container::End;
+use crate::sandbox::Sandbox;
+
+impl Worker {
+    /// Ends a pod that is being deleted, in the order that leaves nothing behind, and tells the
+    /// API so.
+    pub(super) async fn delete(&mut self, mut inbox: mpsc::UnboundedReceiver<Command>) {
+        if self.running.is_some() {
+            for container in self.containers.iter().filter(|container| container.is_running()) {
+                self.event(Severity::Normal, "Killing", format!("Stopping container {}", container.name));
+            }
+            self.serve_on(&mut inbox).await;
+        }
+        self.release().await;
+        self.confirm().await;
+        self.shared.registry.remove(&self.uid);
+    }
+
+    /// Serves a little longer: endpoints leave their Services meanwhile.
+    async fn serve_on(&mut self, inbox: &mut mpsc::UnboundedReceiver<Command>) {
+        let until = tokio::time::Instant::now() + self.shared.config.shutdown.min(self.grace());
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep_until(until) => return,
+                command = inbox.recv() => match command {
+                    Some(Command::Update(pod)) => self.take(pod),
+                    Some(Command::Gone) | None => return,
+                },
+            }
+        }
+    }
+
+    /// Gives back everything that this machine holds of the pod: ports first, since an open socket
+    /// keeps the namespace; then the network; then the namespaces.
+    pub(super) async fn release(&mut self) {
+        if let Some(Running { sandbox, server, builtin, probes, .. }) = self.running.take() {
+            drop(probes);
+            server.close().await;
+            if let Some(stop) = builtin {
+                stop.stop().await;
+            }
+            for container in &mut self.containers {
+                container.end(End::Stopped);
+            }
+            self.unwired = Some(sandbox);
+        }
+        if let Some(Sandbox { record, process }) = self.unwired.take() {
+            self.remove(&record, Some(&process)).await;
+        }
+        if let Some(record) = self.record.take() {
+            discard::discard(&self.shared, record).await;
+        }
+    }
+
+    async fn remove(&self, record: &crate::sandbox::Record, process: Option<&crate::sandbox::Process>) {
+        discard::remove(&self.shared, record, process, |error| {
+            let message = format!("error killing pod: {}", crate::error_chain(error));
+            tracing::warn!(pod = %self.title(), message);
+            self.event(Severity::Warning, "FailedKillPod", message);
+        })
+        .await;
+    }
+
+    /// The pause process ended though nobody ended it: everything is made anew.
+    pub(super) async fn sandbox_vanished(&mut self) {
+        let message = "Pod sandbox changed, it will be killed and re-created.";
+        self.event(Severity::Normal, "SandboxChanged", message);
+        if let Some(running) = &mut self.running {
+            for container in &mut self.containers {
+                container.end(End::SandboxGone);
+            }
+            running.probes.clear();
+        }
+        self.release().await;
+        // So that the status that the new containers are made from counts this as a restart.
+        self.publish_status().await;
+    }
+
+    async fn confirm(&self) {
+        let (namespace, name) = (self.pod.namespace().unwrap_or_default(), self.pod.name_any());
+        let mut backoff = kilter_cluster::Backoff::default();
+        let client = &self.shared.config.client;
+        while let Err(error) = kilter_cluster::confirm_deleted(client, &namespace, &name, &self.uid).await {
+            tracing::warn!(pod = %self.title(), %error, "tell the API that the pod has ended; trying again");
+            tokio::time::sleep(backoff.next().unwrap_or(Duration::from_secs(5))).await;
+        }
+    }
+}
