@@ -145,6 +145,34 @@ impl PortSet {
         self.ranges.get(&protocol).map_or(&[], Vec::as_slice)
     }
 
+    /// What is in this set and not in the other.
+    pub fn difference(&self, other: &PortSet) -> PortSet {
+        let mut rest = PortSet::default();
+        for protocol in Protocol::ALL {
+            for range in self.ranges(protocol) {
+                let mut next = u32::from(range.first);
+                for hole in other
+                    .ranges(protocol)
+                    .iter()
+                    .filter(|it| it.last >= range.first && it.first <= range.last)
+                {
+                    if let (Ok(first), Some(last)) = (u16::try_from(next), hole.first.checked_sub(1)) {
+                        if first <= last {
+                            rest.insert(protocol, PortRange { first, last });
+                        }
+                    }
+                    next = u32::from(hole.last) + 1;
+                }
+                if let Ok(first) = u16::try_from(next) {
+                    if first <= range.last {
+                        rest.insert(protocol, PortRange { first, last: range.last });
+                    }
+                }
+            }
+        }
+        rest
+    }
+
     /// What is in both.
     pub fn intersection(&self, other: &PortSet) -> PortSet {
         let mut both = PortSet::default();
@@ -174,6 +202,25 @@ mod tests {
         }
         let text: Vec<_> = set.ranges(Protocol::Tcp).iter().map(ToString::to_string).collect();
         assert_eq!(text, ["0", "80-90", "65535"]);
+    }
+
+    #[test]
+    fn the_difference_cuts_holes() {
+        let set = |ranges: &[(u16, u16)]| {
+            let mut set = PortSet::default();
+            for (first, last) in ranges {
+                set.insert(Protocol::Tcp, PortRange { first: *first, last: *last });
+            }
+            set
+        };
+        let whole = set(&[(0, 65535)]);
+        assert_eq!(
+            whole.difference(&set(&[(0, 9), (20, 29), (65535, 65535)])),
+            set(&[(10, 19), (30, 65534)])
+        );
+        assert!(whole.difference(&whole).is_empty());
+        assert_eq!(set(&[(5, 6)]).difference(&set(&[(1, 5)])), set(&[(6, 6)]));
+        assert_eq!(set(&[(5, 6)]).difference(&PortSet::default()), set(&[(5, 6)]));
     }
 
     #[test]
