@@ -23,6 +23,16 @@ mod words;
 
 pub mod naive;
 
+/// What the compiler is made of, for questions over a whole cluster: the same code that makes rows
+/// for a node answers them.
+pub mod parts {
+    pub use crate::partition::{Partition, Region};
+    pub use crate::pods::GroupKey;
+    pub use crate::posture::{Kind, Numbers, Posture, Rules, Traits, compile};
+    pub use crate::vocabulary::{NameId, PeerId, PeerKey, Vocabulary};
+    pub use crate::words::{GroupTraits, Words};
+}
+
 pub use compiler::{Compiler, Config};
 pub use plan::{Plan, Write};
 pub use reason::{Missed, NearestMiss, Reason};

@@ -1,0 +1,111 @@
+//! Every permitted connection, workload to workload and with the outside.
+
+mod compute;
+mod placement;
+mod ranges;
+
+use std::fmt;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use kilter_model::{Cluster, PortRange, PortSet, Protocol, WorkloadRef};
+use serde::{Deserialize, Serialize};
+
+/// What the manifests do not say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// Where the addresses of pods lie that have none yet. Also says which address families the
+    /// outside is listed in.
+    pub pod_cidrs: Vec<IpNet>,
+    /// Whether ipBlocks match the addresses of pods. The Kubernetes conformance tests want it;
+    /// some other analysers assume that they do not.
+    pub ip_blocks_match_pods: bool,
+}
+
+impl Default for Options {
+    /// The pod block of a twin, and ipBlocks that match pods.
+    fn default() -> Self {
+        let pods = ipnet::Ipv4Net::new_assert(std::net::Ipv4Addr::new(10, 244, 0, 0), 16);
+        Self { pod_cidrs: vec![pods.into()], ip_blocks_match_pods: true }
+    }
+}
+
+/// What one end may open to the other.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Connection {
+    /// Who opens it.
+    pub from: End,
+    /// To whom.
+    pub to: End,
+    /// Ports of the destination's pods that are permitted, 1 to 65535.
+    pub ports: PortSet,
+    /// Ports that are permitted besides if an address that is not known yet lies in the right one
+    /// of the rules' blocks.
+    pub depends_on_address: PortSet,
+}
+
+/// One end of a connection.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum End {
+    /// Any pod of a workload.
+    Workload(WorkloadRef),
+    /// Any address that no pod holds.
+    External(Range),
+}
+
+/// Addresses that no rule tells apart, `first..=last`, of one family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Range {
+    /// The lowest address.
+    pub first: IpAddr,
+    /// The highest address.
+    pub last: IpAddr,
+}
+
+/// Computes every permitted connection of a cluster, sorted as text. What is permitted nowhere is
+/// not listed, nor is a workload to itself. Between workloads both sides' policies count; with the
+/// outside only the pod's.
+pub fn connections(cluster: &Cluster, options: &Options) -> Vec<Connection> {
+    let mut all = compute::Computation::new(cluster, options).run();
+    all.sort_by_cached_key(ToString::to_string);
+    all
+}
+
+/// Ports as text: `SCTP 9,TCP 80,443-445`, or `All Connections`.
+pub fn port_text(ports: &PortSet) -> String {
+    let everything = [PortRange { first: 1, last: u16::MAX }];
+    if Protocol::ALL.iter().all(|it| ports.ranges(*it) == everything) {
+        return "All Connections".to_owned();
+    }
+    let of = |protocol: Protocol| {
+        let ranges: Vec<String> = ports.ranges(protocol).iter().map(ToString::to_string).collect();
+        (!ranges.is_empty()).then(|| format!("{protocol} {}", ranges.join(",")))
+    };
+    let alphabetical = [Protocol::Sctp, Protocol::Tcp, Protocol::Udp];
+    alphabetical.into_iter().filter_map(of).collect::<Vec<_>>().join(",")
+}
+
+impl fmt::Display for Connection {
+    /// One line: `shop/web[Deployment] => shop/db[StatefulSet] : TCP 5432`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} => {} : ", self.from, self.to)?;
+        match (self.ports.is_empty(), self.depends_on_address.is_empty()) {
+            (_, true) => f.write_str(&port_text(&self.ports)),
+            (true, false) => write!(f, "depends on the address: {}", port_text(&self.depends_on_address)),
+            (false, false) => {
+                let (certain, more) = (port_text(&self.ports), port_text(&self.depends_on_address));
+                write!(f, "{certain}; depends on the address: {more}")
+            }
+        }
+    }
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            End::Workload(workload) => workload.fmt(f),
+            End::External(range) => write!(f, "{}-{}[External]", range.first, range.last),
+        }
+    }
+}
