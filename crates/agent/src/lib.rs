@@ -1,1 +1,34 @@
-//! First content follows.
+//! The agent of one node: what the cluster is, and what the kernel of this node holds because of it.
+//!
+//! * `view` keeps the cluster, with this node's own address assignments on top;
+//! * `engine` is the one thread that compiles it into rows and writes them;
+//! * `ipam` and `containers` hold addresses, on disk too;
+//! * `cni_server` and `wiring` serve the CNI plugin; `reaper` deletes links afterwards;
+//! * `adopt`, `shift` and `difference` take over what a former process left.
+
+#![forbid(unsafe_code)]
+
+mod adopt;
+mod agent;
+mod cni_server;
+mod command;
+mod config;
+mod containers;
+mod difference;
+mod drops;
+mod endpoint;
+mod engine;
+mod host;
+mod ipam;
+mod reaper;
+mod routes;
+mod rows;
+mod shift;
+mod updates;
+mod view;
+mod wiring;
+
+pub use agent::{Agent, Handle};
+pub use config::Config;
+pub use engine::Applied;
+pub use updates::Updates;

@@ -1,0 +1,282 @@
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use kilter_datapath::{Datapath, EventSource};
+use kilter_netlink::Netlink;
+use kilter_wire::control::{Drop as Dropped, NodeStatus};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::command::{Command, Leaving, chain};
+use crate::containers::Containers;
+use crate::engine::{Applied, Engine};
+use crate::ipam::Store;
+use crate::rows::Rows;
+use crate::updates::Updates;
+use crate::view::View;
+use crate::wiring::{Locks, Wiring};
+use crate::{Config, adopt, cni_server, host, reaper};
+
+/// Batches and questions that wait for the engine.
+const COMMANDS: usize = 1024;
+
+/// Drops that a slow follower may be behind.
+const DROPS: usize = 8192;
+
+/// Between two sweeps of the flow table.
+const TICK: Duration = Duration::from_secs(2);
+
+/// How long the reader of events waits for one before it looks whether it should stop.
+const GLANCE: Duration = Duration::from_millis(100);
+
+/// The agent of one node.
+#[derive(Debug)]
+pub struct Agent;
+
+/// A running agent. It stops when [`Handle::shutdown`] is called or the last handle is dropped; the
+/// data plane goes on as it is.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    node: String,
+    engine: mpsc::Sender<Command>,
+    applied: watch::Receiver<Applied>,
+    drops: broadcast::Sender<Dropped>,
+    stop: CancellationToken,
+    threads: std::sync::Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Agent {
+    /// Starts an agent: prepares the node, takes over what a former process left, listens for the
+    /// plugin, and follows `updates`. The process must be in the node's network namespace; threads are
+    /// started from the calling one. Returns when the socket accepts.
+    ///
+    /// # Errors
+    /// When the node has no such uplink, the data plane cannot be loaded, or files cannot be used.
+    pub async fn start(config: Config, updates: impl Updates) -> Result<Handle> {
+        let (engine, commands) = mpsc::channel(COMMANDS);
+        let (applied, applied_seen) = watch::channel(Applied::new());
+        let (drops, _) = broadcast::channel(DROPS);
+        let (reaper, doomed) = mpsc::unbounded_channel();
+        let stop = CancellationToken::new();
+        let listener_path = config.socket.clone();
+        let node = config.node.to_string();
+
+        let channels = Channels { applied, drops: drops.clone(), reaper: reaper.clone() };
+        let (ready, started) = oneshot::channel();
+        let deciding = spawn("kilter-engine", move || match open(config, channels) {
+            Ok((opened, events, mtu)) => {
+                if ready.send(Ok((events, mtu))).is_ok() {
+                    opened.run(commands);
+                }
+            }
+            Err(error) => drop(ready.send(Err(error))),
+        })?;
+        let (events, mtu) = started.await.context("BUG: the engine ended without a word")??;
+
+        let reaping = {
+            let engine = engine.clone();
+            let stop = stop.clone();
+            spawn("kilter-reaper", move || {
+                on_own_runtime(
+                    stop,
+                    async move { Ok(reaper::run(Netlink::current()?, doomed, engine).await) },
+                );
+            })?
+        };
+        let reporting = {
+            let (engine, stop) = (engine.clone(), stop.clone());
+            spawn("kilter-events", move || report(events, &engine, &stop))?
+        };
+        let (listening, listens) = oneshot::channel();
+        let serving = {
+            let (engine, stop) = (engine.clone(), stop.clone());
+            spawn("kilter-cni", move || {
+                on_own_runtime(stop, async move {
+                    let netlink = Netlink::current()?;
+                    let listener = cni_server::listen(&listener_path);
+                    let listener = match listener {
+                        Ok(listener) => listener,
+                        Err(error) => return Ok(drop(listening.send(Err(error)))),
+                    };
+                    let _ = listening.send(Ok(()));
+                    let wiring = Wiring { netlink, mtu, engine, reaper, locks: Locks::default() };
+                    cni_server::serve(listener, Arc::new(wiring)).await;
+                    Ok(())
+                });
+            })?
+        };
+        listens.await.context("the plugin's socket cannot be served")??;
+
+        tokio::spawn(until(stop.clone(), follow(updates, engine.clone())));
+        tokio::spawn(until(stop.clone(), tick(engine.clone())));
+        let threads = std::sync::Mutex::new(vec![deciding, reaping, serving, reporting]);
+        Ok(Handle { inner: Arc::new(Inner { node, engine, applied: applied_seen, drops, stop, threads }) })
+    }
+}
+
+impl Handle {
+    /// How the node is, now.
+    pub async fn status(&self) -> NodeStatus {
+        let (reply, answer) = oneshot::channel();
+        // A stopped agent is not ready, and that is what the default says.
+        let stopped = || NodeStatus { node: self.inner.node.clone(), ..NodeStatus::default() };
+        match self.inner.engine.send(Command::Status(reply)).await {
+            Ok(()) => answer.await.unwrap_or_else(|_| stopped()),
+            Err(_) => stopped(),
+        }
+    }
+
+    /// Every refused packet from now on, with the rule that refused it.
+    pub fn drops(&self) -> broadcast::Receiver<Dropped> {
+        self.inner.drops.subscribe()
+    }
+
+    /// The resourceVersions whose effect is in the kernel, by resource; changes can be awaited.
+    pub fn applied(&self) -> watch::Receiver<Applied> {
+        self.inner.applied.clone()
+    }
+
+    /// Stops the agent and waits until it has. Pods keep their network and their rows.
+    pub async fn shutdown(&self) {
+        self.inner.stop.cancel();
+        // An engine that is gone already needs no telling.
+        let _ = self.inner.engine.send(Command::Stop).await;
+        let threads = std::mem::take(&mut *self.inner.threads.lock().unwrap_or_else(|e| e.into_inner()));
+        let joined = tokio::task::spawn_blocking(move || threads.into_iter().try_for_each(JoinHandle::join));
+        if !matches!(joined.await, Ok(Ok(()))) {
+            tracing::error!("a thread of the agent panicked");
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        let _ = self.engine.try_send(Command::Stop);
+    }
+}
+
+struct Channels {
+    applied: watch::Sender<Applied>,
+    drops: broadcast::Sender<Dropped>,
+    reaper: mpsc::UnboundedSender<Leaving>,
+}
+
+/// Prepares the node and opens everything, on the engine's thread.
+fn open(config: Config, channels: Channels) -> Result<(Engine, EventSource, u32)> {
+    let runtime = own_runtime()?;
+    let (netlink, uplink, links) = runtime.block_on(async {
+        let netlink = Netlink::current()?;
+        let uplink =
+            host::prepare(&netlink, &config.uplink, config.pod_cidr).await.context("prepare the node")?;
+        let links = netlink.links().await?;
+        anyhow::Ok((netlink, uplink, links))
+    })?;
+    let mut datapath = Datapath::open(kilter_datapath::Config {
+        pin_dir: config.pins.clone(),
+        node_name: config.node.to_string(),
+        node_ip: config.address,
+        uplink_ifindex: uplink.index,
+        pod_cidr: config.pod_cidr,
+        cluster_pod_cidrs: config.cluster_pod_cidrs.clone(),
+        service_cidr: config.service_cidr,
+        cgroup: config.cgroup.clone(),
+        max_flows: config.max_flows,
+    })?;
+    let events = datapath.events()?;
+    let rows = Rows::new(config.node.clone(), &config.cluster_pod_cidrs, &datapath)?;
+    let mut view = View::new(config.node.clone());
+    let containers = Containers::load(config.pod_cidr, Store::open(&config.ipam)?)?;
+    let strays = Some(adopt::adopt(&containers, &links, &mut datapath, &mut view)?);
+    let engine = Engine {
+        config,
+        runtime,
+        netlink,
+        uplink: uplink.index,
+        datapath,
+        rows,
+        view,
+        containers,
+        strays,
+        waiting: Vec::new(),
+        applied: channels.applied,
+        drops: channels.drops,
+        reaper: channels.reaper,
+        rows_pending: true,
+        routes_pending: true,
+    };
+    Ok((engine, events, uplink.mtu))
+}
+
+async fn follow(mut updates: impl Updates, engine: mpsc::Sender<Command>) {
+    while let Some(batch) = updates.next().await {
+        if engine.send(Command::Updates(batch)).await.is_err() {
+            return;
+        }
+    }
+    tracing::warn!("the watches have ended; the node goes on with what it knows");
+}
+
+/// On a thread of its own: reading the ring is a wait, and there is nothing else to do.
+fn report(mut events: EventSource, engine: &mpsc::Sender<Command>, stop: &CancellationToken) {
+    while !stop.is_cancelled() {
+        match events.wait(GLANCE) {
+            Ok(batch) if batch.is_empty() => {}
+            Ok(batch) => {
+                if engine.blocking_send(Command::Events(batch)).is_err() {
+                    return;
+                }
+            }
+            Err(error) => return tracing::error!(error = %chain(&error), "drops can no longer be read"),
+        }
+    }
+}
+
+async fn tick(engine: mpsc::Sender<Command>) {
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if engine.send(Command::Tick).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn until(stop: CancellationToken, work: impl Future<Output = ()>) {
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = work => {}
+    }
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name.into()).spawn(work).with_context(|| format!("start thread {name}"))
+}
+
+fn own_runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("start a runtime")
+}
+
+/// Links are made and deleted by system calls that may wait for the kernel's one link lock, so whoever
+/// makes them has a thread and a runtime to itself.
+fn on_own_runtime(stop: CancellationToken, work: impl Future<Output = Result<()>>) {
+    let done = own_runtime().and_then(|runtime| {
+        runtime.block_on(async {
+            tokio::select! {
+                () = stop.cancelled() => Ok(()),
+                done = work => done,
+            }
+        })
+    });
+    if let Err(error) = done {
+        tracing::error!("a thread of the agent ended: {error:#}");
+    }
+}

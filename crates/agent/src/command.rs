@@ -1,0 +1,99 @@
+//! What the engine is asked.
+
+use kilter_cluster::Update;
+use kilter_datapath::Event;
+use kilter_model::Uid;
+use kilter_wire::cni::code;
+use kilter_wire::control::NodeStatus;
+use tokio::sync::oneshot;
+
+use crate::ipam::Reservation;
+
+/// See [`crate::engine::Engine`].
+#[derive(Debug)]
+pub enum Command {
+    /// The cluster changed.
+    Updates(Vec<Update>),
+    /// Give a pod an address as soon as policy for it can be judged.
+    Reserve(Reserve),
+    /// Why a pod has no address yet, in words.
+    Explain(Pod, oneshot::Sender<String>),
+    /// The container's link exists, down, with this index: attach hooks and load rows.
+    Attach(String, u32, oneshot::Sender<Result<(), Refusal>>),
+    /// Cut a container off, however far it is. Answers with what is left to do, if anything.
+    Detach(String, oneshot::Sender<Result<Option<Leaving>, Refusal>>),
+    /// The links of these containers are gone.
+    Release(Vec<String>),
+    /// The data plane reported something.
+    Events(Vec<Event>),
+    /// Some seconds have passed.
+    Tick,
+    /// How the node is.
+    Status(oneshot::Sender<NodeStatus>),
+    /// No more.
+    Stop,
+}
+
+/// A pod as the runtime names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pod {
+    /// `K8S_POD_UID`.
+    pub uid: Uid,
+    /// `K8S_POD_NAMESPACE/K8S_POD_NAME`.
+    pub name: String,
+}
+
+/// See [`Command::Reserve`].
+#[derive(Debug)]
+pub struct Reserve {
+    /// `CNI_CONTAINERID`.
+    pub container: String,
+    /// Of which pod.
+    pub pod: Pod,
+    /// Where the answer goes; the wait ends when nobody listens any more.
+    pub reply: oneshot::Sender<Result<Reservation, Refusal>>,
+}
+
+/// A container whose link still has to be deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leaving {
+    /// `CNI_CONTAINERID`.
+    pub container: String,
+    /// The host side of its link.
+    pub link: String,
+}
+
+/// Why the agent does not do what the plugin asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// A code of the specification.
+    pub code: u32,
+    /// One sentence.
+    pub msg: String,
+    /// What was underneath.
+    pub details: String,
+}
+
+impl Refusal {
+    /// The runtime should ask again soon.
+    pub fn later(msg: impl Into<String>, details: impl Into<String>) -> Self {
+        Self { code: code::TRY_AGAIN_LATER, msg: msg.into(), details: details.into() }
+    }
+
+    /// Asking again does not help by itself.
+    pub fn refused(msg: impl Into<String>, details: impl Into<String>) -> Self {
+        Self { code: code::AGENT, msg: msg.into(), details: details.into() }
+    }
+}
+
+/// An error with everything underneath, for the `details` of a refusal and for logs.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        text.push_str(": ");
+        text.push_str(&source.to_string());
+        next = source.source();
+    }
+    text
+}

@@ -1,0 +1,260 @@
+//! The one thread that decides: it owns the view of the cluster, the compilers, the data plane and the
+//! addresses, so none of them needs a lock and no bpf system call ever holds up the runtime.
+//!
+//! It takes whatever has piled up, applies all of it, compiles once, and answers after the kernel holds
+//! the result. So a burst of changes costs one compilation, and an ADD that is answered has every policy
+//! in force that the agent had heard of.
+
+use kilter_cluster::Resource;
+use kilter_datapath::{Datapath, Endpoint, Event, NodeRoute};
+use kilter_model::Change;
+use kilter_netlink::Netlink;
+use kilter_wire::control::{Drop, NodeStatus};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+
+use crate::Config;
+use crate::adopt::Strays;
+use crate::command::{Command, Leaving, Refusal, Reserve, chain};
+use crate::containers::Containers;
+use crate::endpoint::pod_mac;
+use crate::ipam::Stage;
+use crate::rows::Rows;
+use crate::view::{Known, View};
+use crate::{drops, routes};
+
+/// Versions whose effect is in the kernel, by resource.
+pub type Applied = std::collections::BTreeMap<String, String>;
+
+/// See the module.
+pub struct Engine {
+    pub(crate) config: Config,
+    pub(crate) runtime: tokio::runtime::Runtime,
+    pub(crate) netlink: Netlink,
+    pub(crate) uplink: u32,
+    pub(crate) datapath: Datapath,
+    pub(crate) rows: Rows,
+    pub(crate) view: View,
+    pub(crate) containers: Containers,
+    pub(crate) strays: Option<Strays>,
+    pub(crate) waiting: Vec<Reserve>,
+    pub(crate) applied: watch::Sender<Applied>,
+    pub(crate) drops: broadcast::Sender<Drop>,
+    pub(crate) reaper: mpsc::UnboundedSender<Leaving>,
+    /// Whether rows are to be written although nothing changed: at first, and after a failure.
+    pub(crate) rows_pending: bool,
+    /// The same for routes. They are no reason to refuse a pod: policy does not rest on them.
+    pub(crate) routes_pending: bool,
+}
+
+/// An ADD whose rows are part of the present round.
+struct Attaching {
+    container: String,
+    reply: oneshot::Sender<Result<(), Refusal>>,
+}
+
+impl Engine {
+    /// Works until it is stopped or nobody can ask any more.
+    pub fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        while let Some(first) = commands.blocking_recv() {
+            let mut attaching = Vec::new();
+            let mut next = Some(first);
+            while let Some(command) = next {
+                if matches!(command, Command::Stop) {
+                    return;
+                }
+                self.serve(command, &mut attaching);
+                next = commands.try_recv().ok();
+            }
+            let outcome = self.commit();
+            self.answer_attaching(attaching, &outcome);
+            if let Err(refusal) = outcome {
+                tracing::error!(error = %refusal.details, "{}; it is tried again", refusal.msg);
+            }
+            self.serve_waiting();
+        }
+    }
+
+    fn serve(&mut self, command: Command, attaching: &mut Vec<Attaching>) {
+        match command {
+            Command::Updates(updates) => self.view.take(updates),
+            Command::Reserve(reserve) => self.waiting.push(reserve),
+            Command::Explain(pod, reply) => {
+                let text = match self.view.knows(&pod.uid, &pod.name) {
+                    Known::Yes if !self.rows_pending => "it is known now".to_owned(),
+                    Known::Yes => {
+                        "the data plane cannot be brought up to date; see the agent's log".to_owned()
+                    }
+                    Known::NotYet(why) | Known::Never(why) => why,
+                };
+                let _ = reply.send(text);
+            }
+            Command::Attach(container, link, reply) => match self.attach(&container, link) {
+                Ok(()) => attaching.push(Attaching { container, reply }),
+                Err(refusal) => drop(reply.send(Err(refusal))),
+            },
+            Command::Detach(container, reply) => drop(reply.send(self.cut_off(&container))),
+            Command::Release(containers) => {
+                if let Err(error) = self.containers.release(&containers) {
+                    tracing::error!(error = %chain(&error), "freed addresses cannot be recorded");
+                }
+            }
+            Command::Events(events) => self.tell(&events),
+            Command::Tick => self.tick(),
+            Command::Status(reply) => drop(reply.send(self.status())),
+            Command::Stop => {}
+        }
+    }
+
+    /// Brings the kernel in step with the view. Nothing is concluded before every watch has synced.
+    fn commit(&mut self) -> Result<(), Refusal> {
+        if !self.view.is_synced() {
+            return Ok(());
+        }
+        let changes = self.view.drain();
+        self.routes_pending |= changes.iter().any(|change| matches!(change, Change::Node(_)));
+        if !changes.is_empty() || self.rows_pending {
+            self.rows_pending = true;
+            self.rows
+                .update(self.view.cluster(), &changes, &mut self.datapath)
+                .map_err(|error| Refusal::later("the rows cannot be loaded", chain(&error)))?;
+            self.rows_pending = false;
+        }
+        if self.routes_pending {
+            match self.update_routes() {
+                Ok(()) => self.routes_pending = false,
+                Err(error) => tracing::error!("the routes cannot be set; it is tried again: {error:#}"),
+            }
+        }
+        if let Some(strays) = self.strays.take() {
+            self.remove_strays(strays);
+        }
+        self.publish();
+        Ok(())
+    }
+
+    fn update_routes(&mut self) -> anyhow::Result<()> {
+        let wanted = routes::wanted(self.view.cluster(), &self.config.node);
+        let list: Vec<NodeRoute> = wanted.iter().copied().collect();
+        self.datapath.set_routes(&list)?;
+        Ok(self.runtime.block_on(routes::apply(&self.netlink, self.uplink, &wanted))?)
+    }
+
+    /// The kernel holds the view, except for routes that are still pending.
+    fn publish(&self) {
+        let nodes = Resource::Nodes.name();
+        self.applied.send_if_modified(|applied| {
+            let mut versions = self.view.versions().clone();
+            if self.routes_pending {
+                versions.remove(nodes);
+                versions.extend(applied.get(nodes).map(|version| (nodes.to_owned(), version.clone())));
+            }
+            let newer = *applied != versions;
+            *applied = versions;
+            newer
+        });
+    }
+
+    fn attach(&mut self, container: &str, link: u32) -> Result<(), Refusal> {
+        let Some(entry) = self.containers.get(container) else {
+            return Err(Refusal::later("the container was deleted meanwhile", container));
+        };
+        let reservation = entry.reservation.clone();
+        let endpoint =
+            Endpoint { address: reservation.address, ifindex: link, mac: pod_mac(reservation.address) };
+        self.containers.set_used(container);
+        self.datapath
+            .attach_pod(endpoint)
+            .map_err(|error| Refusal::refused("the pod's link cannot be guarded", chain(&error)))?;
+        self.view.assign(&reservation.uid, reservation.address);
+        Ok(())
+    }
+
+    fn answer_attaching(&mut self, attaching: Vec<Attaching>, outcome: &Result<(), Refusal>) {
+        for Attaching { container, reply } in attaching {
+            let recorded = outcome.clone().and_then(|()| {
+                let advanced = self.containers.advance(&container, Stage::Wired);
+                advanced.map_err(|error| Refusal::later("the container cannot be recorded", chain(&error)))
+            });
+            // On failure the asker undoes everything with a DETACH.
+            let _ = reply.send(recorded);
+        }
+    }
+
+    /// Cuts a container off, however far it is; its link and its address are still to go.
+    pub(crate) fn cut_off(&mut self, container: &str) -> Result<Option<Leaving>, Refusal> {
+        self.waiting.retain(|waiting| waiting.container != container);
+        let Some(entry) = self.containers.get(container) else { return Ok(None) };
+        let reservation = entry.reservation.clone();
+        self.datapath
+            .detach_pod(reservation.address)
+            .map_err(|error| Refusal::later("the pod cannot be cut off", chain(&error)))?;
+        self.view.unassign(&reservation.uid, reservation.address);
+        self.containers
+            .advance(container, Stage::Leaving)
+            .map_err(|error| Refusal::later("the container cannot be recorded", chain(&error)))?;
+        Ok(Some(Leaving { container: container.to_owned(), link: reservation.link }))
+    }
+
+    /// Answers every ADD whose pod is known by now. Rows must be in step: a pod that starts while the
+    /// kernel holds old rows would start under old policy.
+    fn serve_waiting(&mut self) {
+        for reserve in std::mem::take(&mut self.waiting) {
+            if reserve.reply.is_closed() {
+                continue;
+            }
+            match self.view.knows(&reserve.pod.uid, &reserve.pod.name) {
+                Known::Yes if !self.rows_pending => {
+                    let answer = self.containers.reserve(&reserve.container, &reserve.pod);
+                    if let Err(Ok(orphan)) = reserve.reply.send(answer) {
+                        // Nobody waits any more, so nobody will undo it.
+                        self.release_unused(orphan.container);
+                    }
+                }
+                Known::Never(why) => {
+                    let refusal = Refusal::refused("this pod is not this node's to wire", why);
+                    let _ = reserve.reply.send(Err(refusal));
+                }
+                Known::Yes | Known::NotYet(_) => self.waiting.push(reserve),
+            }
+        }
+    }
+
+    fn release_unused(&mut self, container: String) {
+        if let Err(error) = self.containers.release(&[container]) {
+            tracing::error!(error = %chain(&error), "an address cannot be freed");
+        }
+    }
+
+    fn tell(&self, events: &[Event]) {
+        if self.drops.receiver_count() == 0 {
+            return;
+        }
+        for event in events {
+            if let Some(told) = drops::describe(&self.config.node, event, |rule| self.rows.rule(rule)) {
+                let _ = self.drops.send(told);
+            }
+        }
+    }
+
+    fn tick(&mut self) {
+        if let Err(error) = self.datapath.sweep_flows() {
+            tracing::error!(error = %chain(&error), "the flow table cannot be swept");
+        }
+    }
+
+    fn status(&self) -> NodeStatus {
+        let stats = self.datapath.stats().unwrap_or_else(|error| {
+            tracing::error!(error = %chain(&error), "the data plane's counters cannot be read");
+            Default::default()
+        });
+        let wired = self.containers.iter().filter(|container| container.stage == Stage::Wired);
+        NodeStatus {
+            node: self.config.node.to_string(),
+            pods: wired.map(|container| container.reservation.pod.clone()).collect(),
+            applied: self.applied.borrow().clone(),
+            ready: self.view.is_synced() && !self.rows_pending && !self.routes_pending,
+            tables: stats.tables.iter().map(|(name, entries)| ((*name).to_owned(), *entries)).collect(),
+            drops: stats.drops.iter().map(|(reason, packets)| (reason.to_string(), *packets)).collect(),
+        }
+    }
+}

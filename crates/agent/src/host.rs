@@ -1,0 +1,48 @@
+//! What the node's own namespace must be like, whatever its pods are.
+
+use anyhow::{Context, Result};
+use ipnet::Ipv4Net;
+use kilter_datapath::EGRESS_MARK;
+use kilter_netlink::{Link, Masquerade, Netlink, read_sysctl, sysctls_here};
+use kilter_netns::NetNs;
+
+/// Source ports that masquerading hands out. Three parties hand out ports on a node; their ranges are
+/// disjoint: this one, NodePorts, and local sockets (the rest of `ip_local_port_range`).
+const MASQUERADE_PORTS: (u16, u16) = (40_000, 59_999);
+
+/// The default `--service-node-port-range` of Kubernetes.
+const NODE_PORTS: (u16, u16) = (30_000, 32_767);
+
+const RESERVED_PORTS: &str = "net/ipv4/ip_local_reserved_ports";
+
+/// Sets forwarding, filters, reserved ports, source NAT and the fate of unused pod addresses.
+/// Idempotent. Returns the uplink.
+pub async fn prepare(netlink: &Netlink, uplink: &str, pod_cidr: Ipv4Net) -> Result<Link> {
+    let namespace = NetNs::current()?;
+    let link = netlink
+        .link(uplink)
+        .await?
+        .with_context(|| format!("this node has no link {uplink}; name its uplink in the configuration"))?;
+    let uplink_filter = format!("net/ipv4/conf/{uplink}/rp_filter");
+    sysctls_here(&[
+        ("net/ipv4/ip_forward", "1"),
+        // The kernel takes the stricter of `all` and the link's own.
+        ("net/ipv4/conf/all/rp_filter", "0"),
+        (&uplink_filter, "0"),
+    ])?;
+    reserve_ports(&namespace)?;
+    Masquerade { mark: EGRESS_MARK, link: uplink.to_owned(), ports: MASQUERADE_PORTS }.replace(&namespace)?;
+    // A packet to an address that no pod holds must not follow the default route out and back.
+    netlink.replace_unreachable(pod_cidr.trunc().into()).await?;
+    Ok(link)
+}
+
+/// Adds to what the machine's owner reserved; the kernel merges what overlaps.
+fn reserve_ports(namespace: &NetNs) -> Result<()> {
+    let ours = format!("{}-{},{}-{}", NODE_PORTS.0, NODE_PORTS.1, MASQUERADE_PORTS.0, MASQUERADE_PORTS.1);
+    let all = match read_sysctl(namespace, RESERVED_PORTS)? {
+        already if already.is_empty() => ours,
+        already => format!("{already},{ours}"),
+    };
+    Ok(sysctls_here(&[(RESERVED_PORTS, all.as_str())])?)
+}

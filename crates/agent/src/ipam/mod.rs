@@ -1,0 +1,48 @@
+//! Addresses of this node's pods: who holds which, since when, and when a freed one may be used again.
+//!
+//! [`Pool`] decides and knows no files and no clock; [`Store`] keeps it on disk, one small file a
+//! container, so that ADD writes a few hundred bytes however many pods there are.
+
+mod pool;
+mod store;
+
+use std::net::Ipv4Addr;
+
+use kilter_model::Uid;
+use serde::{Deserialize, Serialize};
+
+pub use pool::{Pool, PoolError};
+pub use store::{Store, StoreError};
+
+/// Milliseconds since the epoch. Wall time, because quarantine outlives the process; a clock that is
+/// set back makes it longer, never shorter than what had passed.
+pub type Millis = u64;
+
+/// A container's claim on an address.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Reservation {
+    /// `CNI_CONTAINERID`.
+    pub container: String,
+    /// The address.
+    pub address: Ipv4Addr,
+    /// The pod's UID.
+    pub uid: Uid,
+    /// The pod's name, `namespace/name`, for people.
+    pub pod: String,
+    /// The host side of its link.
+    pub link: String,
+    /// When it was made: of two containers of one pod, the later one holds the pod's identity.
+    pub since: Millis,
+}
+
+/// How far a container is. What it was last in survives a restart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Stage {
+    /// ADD is under way; the runtime has no answer yet, so a restart undoes it.
+    Wiring,
+    /// ADD has succeeded.
+    Wired,
+    /// Cut off; its link still has to go. A restart finishes that.
+    Leaving,
+}

@@ -1,0 +1,178 @@
+//! ADD and DEL, step by step. Whatever fails, everything is undone: no pod is ever left half wired, and
+//! none is open before its rows are in force.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::join;
+use kilter_netlink::Netlink;
+use kilter_netns::NetNs;
+use kilter_wire::cni::CniResult;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::command::{Command, Leaving, Pod, Refusal, Reserve, chain};
+use crate::endpoint::Plan;
+use crate::ipam::Reservation;
+
+/// How long an ADD waits for its pod and namespace to be seen before the runtime is told to try again.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What ADD and DEL work with.
+#[derive(Debug)]
+pub struct Wiring {
+    /// In the node's namespace.
+    pub netlink: Netlink,
+    /// Of the uplink; pods get the same.
+    pub mtu: u32,
+    /// Decides.
+    pub engine: mpsc::Sender<Command>,
+    /// Deletes links.
+    pub reaper: mpsc::UnboundedSender<Leaving>,
+    /// One container at a time: a DEL may come while the ADD that the runtime gave up still runs.
+    pub locks: Locks,
+}
+
+/// An ADD as it was asked for, checked.
+#[derive(Debug, Clone)]
+pub struct Add {
+    /// `CNI_CONTAINERID`.
+    pub container: String,
+    /// Of which pod.
+    pub pod: Pod,
+    /// `CNI_IFNAME`.
+    pub ifname: String,
+    /// `CNI_NETNS`.
+    pub netns: String,
+    /// `cniVersion`.
+    pub version: String,
+}
+
+impl Wiring {
+    /// Wires a container.
+    pub async fn add(&self, add: &Add) -> Result<CniResult, Refusal> {
+        let _alone = self.locks.lock(&add.container).await;
+        let namespace = NetNs::open(&add.netns).map_err(|error| {
+            Refusal::refused(format!("CNI_NETNS {} cannot be opened", add.netns), chain(&error))
+        })?;
+        let reservation = self.reserve(add).await?;
+        let wired = self.wire(add, &reservation, &namespace).await;
+        if wired.is_err() {
+            self.unwire(&add.container).await?;
+        }
+        wired
+    }
+
+    /// Unwires a container, however far it is; fine if there is none.
+    pub async fn del(&self, container: &str) -> Result<(), Refusal> {
+        let _alone = self.locks.lock(container).await;
+        self.unwire(container).await
+    }
+
+    async fn wire(
+        &self,
+        add: &Add,
+        reservation: &Reservation,
+        namespace: &NetNs,
+    ) -> Result<CniResult, Refusal> {
+        let Reservation { link, address, .. } = reservation;
+        let plan = Plan { link, ifname: &add.ifname, address: *address, mtu: self.mtu, namespace };
+        let failed = |error| {
+            Refusal::refused(format!("the link of pod {} cannot be made", add.pod.name), chain(&error))
+        };
+        let index = plan.create(&self.netlink).await.map_err(failed)?;
+        // The pod's side is set up while the engine loads the rows: the host side is down until then.
+        let (configured, attached) = join!(plan.configure_pod(), self.attach(&add.container, index));
+        attached?;
+        configured.map_err(failed)?;
+        plan.open(&self.netlink, index).await.map_err(failed)?;
+        Ok(plan.result(&add.version, &add.netns))
+    }
+
+    async fn reserve(&self, add: &Add) -> Result<Reservation, Refusal> {
+        let reserve = |reply| {
+            Command::Reserve(Reserve { container: add.container.clone(), pod: add.pod.clone(), reply })
+        };
+        match tokio::time::timeout(PATIENCE, self.ask(reserve)).await {
+            Ok(answer) => answer?,
+            Err(_) => {
+                let why = self.ask(|reply| Command::Explain(add.pod.clone(), reply)).await?;
+                let msg = format!("policy for pod {} cannot be judged yet", add.pod.name);
+                Err(Refusal::later(msg, format!("{why}; waited {}s", PATIENCE.as_secs())))
+            }
+        }
+    }
+
+    async fn attach(&self, container: &str, link: u32) -> Result<(), Refusal> {
+        self.ask(|reply| Command::Attach(container.to_owned(), link, reply)).await?
+    }
+
+    async fn unwire(&self, container: &str) -> Result<(), Refusal> {
+        let left = self.ask(|reply| Command::Detach(container.to_owned(), reply)).await??;
+        if let Some(leaving) = left {
+            // The reaper ends only with the process; what it does not get to, the next one does.
+            let _ = self.reaper.send(leaving);
+        }
+        Ok(())
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Refusal> {
+        let (reply, answer) = oneshot::channel();
+        let stopping = || Refusal::later("the agent is stopping", "");
+        self.engine.send(command(reply)).await.map_err(|_| stopping())?;
+        answer.await.map_err(|_| stopping())
+    }
+}
+
+/// A lock for each container that somebody works on.
+#[derive(Debug, Default)]
+pub struct Locks {
+    busy: Arc<Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>>,
+}
+
+/// Held while a container is worked on.
+#[derive(Debug)]
+pub struct Alone {
+    busy: Arc<Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>>,
+    container: String,
+    guard: Option<tokio::sync::OwnedMutexGuard<()>>,
+}
+
+impl Locks {
+    async fn lock(&self, container: &str) -> Alone {
+        let lock = {
+            let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(busy.entry(container.to_owned()).or_default())
+        };
+        let guard = Some(lock.lock_owned().await);
+        Alone { busy: Arc::clone(&self.busy), container: container.to_owned(), guard }
+    }
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        self.guard = None;
+        let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whoever waits holds a clone; the last one out clears the entry.
+        if busy.get(&self.container).is_some_and(|lock| Arc::strong_count(lock) == 1) {
+            busy.remove(&self.container);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn one_container_at_a_time_and_nothing_is_kept() {
+        let locks = Locks::default();
+        let first = locks.lock("a").await;
+        let other = locks.lock("b").await;
+        let mut second = std::pin::pin!(locks.lock("a"));
+        assert!(futures::poll!(&mut second).is_pending());
+        drop((first, other));
+        drop(second.await);
+        assert!(locks.busy.lock().unwrap().is_empty());
+    }
+}
