@@ -1,3 +1,31 @@
-//! The command line.
+//! The command line of Kilter. It parses, calls, prints and exits; what is decided is decided
+//! elsewhere.
 
-fn main() {}
+#![allow(missing_docs, reason = "fields of the command line are documented where a person reads them: in --help")]
+
+mod cli;
+mod commands;
+mod exit;
+mod progress;
+mod table;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        Command::Up(args) => commands::up::run(&args),
+        Command::Status(args) => commands::status::run(&args),
+        Command::List(args) => commands::list::run(&args),
+        Command::Down(args) => commands::down::run(&args),
+        Command::Connections(args) => commands::connections::run(&args),
+        Command::Verify(args) => commands::verify::run(&args),
+        Command::Bench(args) => commands::bench::run(&args),
+        Command::Run(args) => commands::run::run(args),
+    };
+    exit::code(result)
+}

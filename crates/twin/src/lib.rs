@@ -1,1 +1,40 @@
-//! First content follows.
+//! The twin: a whole multi-node cluster network on one machine, in network namespaces.
+//!
+//! [`up`] makes a fabric, nodes and a control plane, applies the objects it is given and waits
+//! until they run; [`down`] removes every trace, also after a crash at any point.
+
+mod cgroup;
+mod client;
+pub mod control_plane;
+mod down;
+mod fabric;
+mod host;
+mod kubeconfig;
+mod lock;
+mod mounts;
+mod paths;
+mod pki;
+mod process;
+mod ready;
+mod signal;
+mod spec;
+mod status;
+mod system;
+mod up;
+
+pub use client::NodeClient;
+pub use down::{down, read_spec};
+pub use fabric::UPLINK;
+pub use host::{MachineError, addresses, check, check_rights};
+pub use paths::{Layout, ROOT, twins};
+pub use process::say_ready;
+pub use ready::{Readiness, WorkloadState};
+pub use signal::terminated;
+pub use spec::{NodePlan, SpecError, TwinSpec, check_name};
+pub use status::{NodeState, PodState, Status, is_running, node_cgroup, running, status};
+pub use up::{Step, Summary, UpOptions, up};
+
+/// A request that cannot be served as it was put: a name that is taken, a twin that is not there.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct UsageError(pub String);

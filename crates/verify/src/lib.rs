@@ -1,1 +1,16 @@
-//! First content follows.
+//! Packets against the model: every pair of pods of a twin, every port, every Service.
+//!
+//! An allowed trial must be answered by the right pod; a refused one must show the drop event that
+//! names what refused it. Silence is not denial, and an answer from somebody else is not success.
+
+#![forbid(unsafe_code)]
+
+mod judge;
+mod plan;
+mod report;
+mod run;
+
+pub use judge::{Finding, Judged};
+pub use plan::{Expected, Target, Trial};
+pub use report::Report;
+pub use run::{Options, verify};

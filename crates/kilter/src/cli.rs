@@ -1,0 +1,207 @@
+//! The command line: names, options and help.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use ipnet::Ipv4Net;
+
+/// The network of a Kubernetes cluster: run it, prove it, keep it.
+#[derive(Debug, Parser)]
+#[command(name = "kilter", version, max_term_width = 100, after_help = "\
+Thirty seconds:  kilter connections -f REPO      who may reach whom, from the manifests alone
+Five minutes:    sudo kilter up -f REPO          the same network, running, with real packets
+
+Exit codes: 0 clean; 1 a finding or disagreement; 2 usage or bad input; 3 this machine cannot; 4 could not finish.")]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Bring up a twin of what the sources describe: nodes, pods, Services and policies, with real packets.
+    #[command(after_help = "\
+Examples:
+  kilter up                                   the current directory
+  kilter up -f shop/ -f policies/ --name shop
+  kilter up -f app.yaml -f kustomize/components/network-policies --nodes 5
+  helm template chart/ | kilter up -f -")]
+    Up(UpArgs),
+    /// What runs in a twin, and what does not and why.
+    Status(TwinArgs),
+    /// All twins on this machine.
+    List(ListArgs),
+    /// Take a twin down and remove every trace of it.
+    Down(DownArgs),
+    /// Every permitted connection, workload to workload and outside. Needs no root and no cluster.
+    #[command(after_help = "\
+Examples:
+  kilter connections -f shop/ -f policies/
+  kilter connections -f app.yaml -o json | jq '.connections[] | select(.to == \"shop/db[StatefulSet]\")'")]
+    Connections(ConnectionsArgs),
+    /// Send real packets between every pair of pods of a twin and compare with the model.
+    Verify(VerifyArgs),
+    /// Measure, with peers beside Kilter in the same run.
+    #[command(subcommand)]
+    Bench(BenchCommand),
+    /// Run one of Kilter's own processes; people rarely type these.
+    #[command(subcommand, hide = true)]
+    Run(RunCommand),
+}
+
+/// Where objects come from.
+#[derive(Debug, Args)]
+pub struct SourceArgs {
+    /// A file, a directory, a kustomization, or `-`; repeatable, a later object replaces an earlier one.
+    #[arg(short = 'f', long = "filename", value_name = "SOURCE")]
+    pub sources: Vec<String>,
+    /// Treat kinds that Kilter does not support as an error.
+    #[arg(long)]
+    pub strict: bool,
+}
+
+/// How an answer is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// Which twin, and how to print.
+#[derive(Debug, Args)]
+pub struct TwinArgs {
+    /// The twin's name.
+    #[arg(long, default_value = "default", env = "KILTER_TWIN")]
+    pub name: String,
+    /// How to print the answer.
+    #[arg(short, long, value_enum, default_value = "text")]
+    pub output: Output,
+}
+
+/// `kilter list`.
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// How to print the answer.
+    #[arg(short, long, value_enum, default_value = "text")]
+    pub output: Output,
+}
+
+/// `kilter up`.
+#[derive(Debug, Args)]
+pub struct UpArgs {
+    #[command(flatten)]
+    pub source: SourceArgs,
+    #[command(flatten)]
+    pub twin: TwinArgs,
+    /// How many nodes.
+    #[arg(long, default_value_t = 3)]
+    pub nodes: u32,
+    /// Where pods' addresses come from; each node gets a /24 of it.
+    #[arg(long, default_value = "10.244.0.0/16")]
+    pub pod_cidr: Ipv4Net,
+    /// Where Services' addresses come from.
+    #[arg(long, default_value = "10.96.0.0/16")]
+    pub service_cidr: Ipv4Net,
+    /// The nodes' own subnet.
+    #[arg(long, default_value = "10.240.0.0/16")]
+    pub node_subnet: Ipv4Net,
+    /// Make the twin the current context of kubectl.
+    #[arg(long)]
+    pub use_context: bool,
+    /// Wait out the probes' initialDelaySeconds, though a stand-in starts at once.
+    #[arg(long)]
+    pub honour_initial_delay: bool,
+    /// How long to wait for every pod to be ready, in seconds.
+    #[arg(long, default_value_t = 120, value_name = "SECONDS")]
+    pub timeout: u64,
+}
+
+/// `kilter down`.
+#[derive(Debug, Args)]
+pub struct DownArgs {
+    /// The twin's name.
+    #[arg(long, default_value = "default", env = "KILTER_TWIN", conflicts_with = "all")]
+    pub name: String,
+    /// Every twin on this machine.
+    #[arg(long)]
+    pub all: bool,
+}
+
+/// `kilter connections`.
+#[derive(Debug, Args)]
+pub struct ConnectionsArgs {
+    #[command(flatten)]
+    pub source: SourceArgs,
+    /// Where pods' addresses come from, for policies that name address blocks.
+    #[arg(long, default_value = "10.244.0.0/16")]
+    pub pod_cidr: Ipv4Net,
+    /// Let no ipBlock match a pod, as some analysers do (Kubernetes' conformance tests want them to match).
+    #[arg(long)]
+    pub ip_blocks_exclude_pods: bool,
+    /// How to print the answer.
+    #[arg(short, long, value_enum, default_value = "text")]
+    pub output: Output,
+}
+
+/// `kilter verify`.
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    #[command(flatten)]
+    pub twin: TwinArgs,
+    /// Print every trial, not only disagreements.
+    #[arg(long)]
+    pub all: bool,
+}
+
+/// `kilter bench`.
+#[derive(Debug, Subcommand)]
+pub enum BenchCommand {
+    /// Latency of packets: pod to pod and through Services, beside the kernel's own ways.
+    Datapath(BenchArgs),
+    /// CNI ADD and DEL beside the reference plugins ptp and bridge.
+    Cni(BenchArgs),
+    /// Time to ready and memory of a twin.
+    Twin(BenchTwinArgs),
+}
+
+/// Options of every benchmark.
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// How many runs each figure is the median of.
+    #[arg(long, default_value_t = 5)]
+    pub runs: usize,
+    /// How to print the figures; JSON is one object a line.
+    #[arg(short, long, value_enum, default_value = "text")]
+    pub output: Output,
+}
+
+/// `kilter bench twin`.
+#[derive(Debug, Args)]
+pub struct BenchTwinArgs {
+    #[command(flatten)]
+    pub bench: BenchArgs,
+    /// What to bring up.
+    #[arg(short = 'f', long = "filename", value_name = "SOURCE", required = true)]
+    pub sources: Vec<String>,
+}
+
+/// The processes of a twin.
+#[derive(Debug, Subcommand)]
+pub enum RunCommand {
+    /// The API and the controllers of a twin.
+    ControlPlane {
+        /// The twin's specification (`twin.json`).
+        #[arg(long)]
+        spec: PathBuf,
+    },
+    /// One node: agent, DNS and pods.
+    Node {
+        /// The node's configuration (`node.json`).
+        #[arg(long)]
+        config: PathBuf,
+    },
+}

@@ -1,0 +1,46 @@
+//! `kilter bench`.
+
+use anyhow::{Context, Result};
+use kilter_bench::Report;
+
+use crate::cli::{BenchArgs, BenchCommand, BenchTwinArgs, Output};
+use crate::exit::Outcome;
+
+pub fn run(command: &BenchCommand) -> Result<Outcome> {
+    kilter_twin::check()?;
+    let mut progress = |what: &str| eprintln!("{what}");
+    let (report, output) = match command {
+        BenchCommand::Datapath(args) => (datapath(args, &mut progress)?, args.output),
+        BenchCommand::Cni(args) => (cni(args, &mut progress)?, args.output),
+        BenchCommand::Twin(args) => (twin(args, &mut progress)?, args.bench.output),
+    };
+    match output {
+        Output::Json => print!("{}", report.json_lines()),
+        Output::Text => print!("{report}"),
+    }
+    Ok(Outcome::Clean)
+}
+
+fn datapath(args: &BenchArgs, progress: &mut dyn FnMut(&str)) -> Result<Report> {
+    let lab = super::runtime()?.block_on(kilter_bench::kilter::Lab::up(progress))?;
+    let mut options = kilter_bench::datapath::Options { subjects: lab.subjects()?, ..Default::default() };
+    options.plan.runs = args.runs;
+    kilter_bench::datapath::run(options, progress)
+}
+
+fn cni(args: &BenchArgs, progress: &mut dyn FnMut(&str)) -> Result<Report> {
+    let lab = super::runtime()?.block_on(kilter_bench::kilter::Lab::up(progress))?;
+    let options =
+        kilter_bench::cni::Options { runs: args.runs, plugins: vec![lab.plugin()?], ..Default::default() };
+    kilter_bench::cni::run(options, progress)
+}
+
+fn twin(args: &BenchTwinArgs, progress: &mut dyn FnMut(&str)) -> Result<Report> {
+    let options = kilter_bench::twin::Options {
+        program: std::env::current_exe().context("find this program's own file")?,
+        sources: args.sources.clone(),
+        nodes: 3,
+        runs: args.bench.runs,
+    };
+    kilter_bench::twin::run(&options, progress)
+}

@@ -1,0 +1,86 @@
+//! `kilter up`.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use kilter_twin::{Summary, TwinSpec, UpOptions};
+use serde_json::{Value, json};
+
+use super::{print_json, runtime, sources};
+use crate::cli::{Output, UpArgs};
+use crate::exit::Outcome;
+use crate::progress::Progress;
+
+pub fn run(args: &UpArgs) -> Result<Outcome> {
+    let mut progress = Progress::new();
+    let loaded = sources::load(&args.source)?;
+    for warning in &loaded.warnings {
+        progress.warn(&warning.to_string());
+    }
+    let options = UpOptions {
+        spec: TwinSpec {
+            nodes: args.nodes,
+            node_subnet: args.node_subnet,
+            pod_cidr: args.pod_cidr,
+            service_cidr: args.service_cidr,
+            honour_initial_delay: args.honour_initial_delay,
+            ..TwinSpec::named(&args.twin.name)
+        },
+        objects: loaded.objects.into_iter().map(|o| o.value).collect::<Vec<Value>>(),
+        switch_context: args.use_context,
+        timeout: Duration::from_secs(args.timeout),
+    };
+    let summary = runtime()?.block_on(kilter_twin::up(options, &mut |step| progress.step(step)));
+    progress.finish();
+    let summary = summary?;
+    match args.twin.output {
+        Output::Json => print_json(&as_json(&summary))?,
+        Output::Text => print!("{}", text(&summary)),
+    }
+    if summary.is_complete() {
+        return Ok(Outcome::Clean);
+    }
+    anyhow::bail!("not everything runs; the twin stays up: see `kilter status --name {}`", summary.spec.name)
+}
+
+fn as_json(summary: &Summary) -> Value {
+    json!({
+        "twin": summary.spec.name,
+        "context": summary.spec.context(),
+        "nodes": summary.spec.nodes,
+        "workloads": summary.workloads,
+        "refused": summary.refused,
+        "millis": summary.took.as_millis(),
+    })
+}
+
+fn text(summary: &Summary) -> String {
+    let spec = &summary.spec;
+    let pods: usize = summary.workloads.iter().map(|w| w.ready).sum();
+    let mut text = format!(
+        "twin {} is up: {} nodes, {} workloads, {pods} pods ready, in {:.1} s\n",
+        spec.name,
+        spec.nodes,
+        summary.workloads.len(),
+        summary.took.as_secs_f64()
+    );
+    for refused in &summary.refused {
+        text += &format!("  refused by the API: {refused}\n");
+    }
+    for workload in summary.workloads.iter().filter(|w| !w.is_ready()) {
+        let (name, kind) = (&workload.name, &workload.kind);
+        text += &format!("  not ready: {name}[{kind}] {} of {} pods\n", workload.ready, workload.wanted);
+    }
+    let name = match spec.name.as_str() {
+        "default" => String::new(),
+        name => format!(" --name {name}"),
+    };
+    let kubectl = match &spec.kubeconfig {
+        Some(_) => format!("kubectl --context {}", spec.context()),
+        None => format!("kubectl --kubeconfig {}/{}/admin.kubeconfig", kilter_twin::ROOT, spec.name),
+    };
+    text += &format!(
+        "\nnext:\n  {kubectl} get pods -A\n  kilter verify{name}\n  kilter status{name}\n  kilter down{name}\n"
+    );
+    text
+}

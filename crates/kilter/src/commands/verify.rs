@@ -1,0 +1,23 @@
+//! `kilter verify`.
+
+use anyhow::Result;
+use kilter_verify::Options;
+
+use super::{print_json, runtime};
+use crate::cli::{Output, VerifyArgs};
+use crate::exit::Outcome;
+
+pub fn run(args: &VerifyArgs) -> Result<Outcome> {
+    let spec = kilter_twin::running(&args.twin.name)?;
+    let report = runtime()?.block_on(kilter_verify::verify(&spec, &Options::default()))?;
+    match args.twin.output {
+        Output::Json => print_json(&report)?,
+        Output::Text => {
+            if args.all {
+                report.lines().for_each(|line| println!("{line}"));
+            }
+            println!("{report}");
+        }
+    }
+    Ok(if report.disagreements == 0 { Outcome::Clean } else { Outcome::Finding })
+}

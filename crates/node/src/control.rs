@@ -1,0 +1,89 @@
+//! The node's control socket: one task a connection, requests answered in order.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use kilter_wire::control::{Reply, Request};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::unix::OwnedWriteHalf;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::task::JoinHandle;
+use tracing::{debug, warn};
+
+/// What the control socket answers from.
+pub struct Answers {
+    /// Rows, watches and drops.
+    pub agent: kilter_agent::Handle,
+    /// Sandboxes, into which probes are sent.
+    pub pods: kilter_pods::Handle,
+}
+
+/// Serves until the task is aborted. A socket left by a process that was killed is replaced.
+pub fn serve(socket: &Path, answers: Arc<Answers>) -> Result<JoinHandle<()>> {
+    match std::fs::remove_file(socket) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).context(format!("remove the old {}", socket.display()));
+        }
+        _ => {}
+    }
+    let listener = UnixListener::bind(socket).with_context(|| format!("listen at {}", socket.display()))?;
+    Ok(tokio::spawn(async move {
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    tokio::spawn(serve_one(stream, Arc::clone(&answers)));
+                }
+                Err(error) => warn!(%error, "the control socket cannot accept"),
+            }
+        }
+    }))
+}
+
+async fn serve_one(stream: UnixStream, answers: Arc<Answers>) {
+    let (read, mut write) = stream.into_split();
+    let mut lines = BufReader::new(read).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        let served = match kilter_wire::decode(line.as_bytes()) {
+            Ok(Request::Drops) => return follow_drops(&mut write, &answers).await,
+            Ok(request) => send(&mut write, &answer(request, &answers).await).await,
+            Err(error) => send(&mut write, &Reply::Failed(format!("not a request: {error}"))).await,
+        };
+        if let Err(error) = served {
+            debug!(%error, "a control connection ended");
+            return;
+        }
+    }
+}
+
+async fn answer(request: Request, answers: &Answers) -> Reply {
+    match request {
+        Request::Status => Reply::Status(Box::new(answers.agent.status().await)),
+        Request::Probe(probes) => Reply::Probed(answers.pods.probe(probes).await),
+        Request::Netns(uid) => Reply::Netns(answers.pods.netns(&uid)),
+        Request::Drops => Reply::Failed("BUG: drops are a stream".into()),
+    }
+}
+
+async fn follow_drops(write: &mut OwnedWriteHalf, answers: &Answers) {
+    let mut drops = answers.agent.drops();
+    if send(write, &Reply::Following).await.is_err() {
+        return;
+    }
+    loop {
+        match drops.recv().await {
+            Ok(drop) => {
+                if send(write, &Reply::Drop(drop)).await.is_err() {
+                    return;
+                }
+            }
+            Err(RecvError::Lagged(missed)) => warn!(missed, "a follower of drops is too slow"),
+            Err(RecvError::Closed) => return,
+        }
+    }
+}
+
+async fn send(write: &mut OwnedWriteHalf, reply: &Reply) -> Result<()> {
+    Ok(write.write_all(&kilter_wire::encode(reply)?).await?)
+}

@@ -1,0 +1,142 @@
+//! How a twin is.
+
+use anyhow::Result;
+use kilter_model::{Cluster, PodPhase};
+use serde::Serialize;
+
+use crate::UsageError;
+use crate::cgroup::CgroupTree;
+use crate::paths::Layout;
+use crate::spec::{TwinSpec, check_name};
+
+/// A twin as it is now.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    /// What it was asked to be.
+    pub spec: TwinSpec,
+    /// Whether the API and the controllers run.
+    pub control_plane: bool,
+    /// Its nodes.
+    pub nodes: Vec<NodeState>,
+    /// Pods, with what keeps each from being ready.
+    pub pods: Vec<PodState>,
+}
+
+/// A node of a twin.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeState {
+    /// Its name.
+    pub name: String,
+    /// Whether any of its processes run.
+    pub running: bool,
+    /// Pods scheduled to it.
+    pub pods: usize,
+    /// Its Ready condition, as far as the API can be asked.
+    pub ready: Option<bool>,
+}
+
+/// A pod of a twin.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PodState {
+    /// `namespace/name`.
+    pub name: String,
+    /// Where it runs.
+    pub node: Option<String>,
+    /// Its first address.
+    pub address: Option<String>,
+    /// `Running`, `Pending`...
+    pub phase: String,
+    /// The Ready condition.
+    pub ready: bool,
+}
+
+impl Status {
+    /// Whether everything runs.
+    pub fn is_healthy(&self) -> bool {
+        self.control_plane
+            && self.nodes.iter().all(|n| n.running && n.ready == Some(true))
+            && self.pods.iter().all(|p| p.ready || p.phase == "Succeeded")
+    }
+}
+
+/// Asks processes and API of a twin how they are. An API that does not answer is not an error: it
+/// is the answer.
+pub async fn status(name: &str) -> Result<Status> {
+    check_name(name)?;
+    let layout = Layout::new(name);
+    let Some(spec) = crate::read_spec(&layout) else { return Err(no_such_twin(name)) };
+    let cgroups = CgroupTree::of(name)?;
+    let cluster = match kilter_cluster::connect(&layout.admin_kubeconfig()).await {
+        Ok(client) => kilter_cluster::snapshot(&client).await.ok(),
+        Err(_) => None,
+    };
+    let nodes = spec.node_plans().into_iter().map(|node| {
+        let known = cluster.as_ref().and_then(|c| c.node(&node.name));
+        let here = |c: &Cluster| c.pods().filter(|p| p.node.as_deref() == Some(&node.name)).count();
+        NodeState {
+            running: cgroups.is_group_populated(&node.name),
+            pods: cluster.as_ref().map_or(0, here),
+            ready: known.map(|n| n.ready),
+            name: node.name,
+        }
+    });
+    Ok(Status {
+        control_plane: cluster.is_some(),
+        nodes: nodes.collect(),
+        pods: cluster.as_ref().map_or_else(Vec::new, pods),
+        spec,
+    })
+}
+
+fn pods(cluster: &Cluster) -> Vec<PodState> {
+    let mut pods: Vec<_> = cluster
+        .pods()
+        .map(|pod| PodState {
+            name: pod.name.to_string(),
+            node: pod.node.as_deref().map(str::to_owned),
+            address: pod.addresses.first().map(ToString::to_string),
+            phase: phase(pod.phase).to_owned(),
+            ready: pod.ready,
+        })
+        .collect();
+    pods.sort_by(|a, b| a.name.cmp(&b.name));
+    pods
+}
+
+const fn phase(phase: PodPhase) -> &'static str {
+    match phase {
+        PodPhase::Pending => "Pending",
+        PodPhase::Running => "Running",
+        PodPhase::Succeeded => "Succeeded",
+        PodPhase::Failed => "Failed",
+    }
+}
+
+/// Whether any process of this twin is alive.
+pub fn is_running(name: &str) -> Result<bool> {
+    Ok(CgroupTree::of(name)?.is_populated())
+}
+
+/// The specification of a twin that runs; an error that says what to do where it does not.
+pub fn running(name: &str) -> Result<TwinSpec> {
+    check_name(name)?;
+    match crate::read_spec(&Layout::new(name)) {
+        Some(spec) if is_running(name)? => Ok(spec),
+        _ => Err(no_such_twin(name)),
+    }
+}
+
+fn no_such_twin(name: &str) -> anyhow::Error {
+    UsageError(format!(
+        "no twin named {name} is up; `kilter list` shows those that are, `kilter up --name {name}` makes one"
+    ))
+    .into()
+}
+
+/// The cgroup of a node's processes.
+pub fn node_cgroup(name: &str, node: &str) -> Result<std::path::PathBuf> {
+    Ok(CgroupTree::of(name)?.group(node))
+}

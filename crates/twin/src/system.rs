@@ -1,0 +1,66 @@
+//! Objects that every cluster has before its own: cluster DNS.
+
+use serde_json::{Value, json};
+
+use crate::spec::TwinSpec;
+
+/// The namespace of cluster services.
+pub const NAMESPACE: &str = "kube-system";
+/// The DaemonSet that gives each node a DNS pod.
+pub const DNS_DAEMONSET: &str = "kilter-dns";
+
+/// The objects of cluster DNS.
+///
+/// DNS runs as pods with the label `k8s-app: kube-dns`, because that is what egress rules in the
+/// field select; and one on each node, so that one node's failure is no one else's.
+pub fn objects(spec: &TwinSpec) -> Vec<Value> {
+    vec![dns_service(spec), dns_daemonset()]
+}
+
+fn dns_service(spec: &TwinSpec) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {
+            "name": "kube-dns",
+            "namespace": NAMESPACE,
+            "labels": {"k8s-app": "kube-dns", "kubernetes.io/name": "CoreDNS"},
+        },
+        "spec": {
+            "clusterIP": spec.dns_service_ip().to_string(),
+            "selector": {"k8s-app": "kube-dns"},
+            "ports": [
+                {"name": "dns", "port": 53, "protocol": "UDP"},
+                {"name": "dns-tcp", "port": 53, "protocol": "TCP"},
+            ],
+        },
+    })
+}
+
+fn dns_daemonset() -> Value {
+    json!({
+        "apiVersion": "apps/v1",
+        "kind": "DaemonSet",
+        "metadata": {"name": DNS_DAEMONSET, "namespace": NAMESPACE, "labels": {"k8s-app": "kube-dns"}},
+        "spec": {
+            "selector": {"matchLabels": {"k8s-app": "kube-dns"}},
+            "template": {
+                "metadata": {
+                    "labels": {"k8s-app": "kube-dns"},
+                    "annotations": {"kilter.dev/run": "dns"},
+                },
+                "spec": {
+                    "tolerations": [{"operator": "Exists"}],
+                    "containers": [{
+                        "name": "dns",
+                        "image": "kilter.dev/dns",
+                        "ports": [
+                            {"name": "dns", "containerPort": 53, "protocol": "UDP"},
+                            {"name": "dns-tcp", "containerPort": 53, "protocol": "TCP"},
+                        ],
+                    }],
+                },
+            },
+        },
+    })
+}

@@ -1,0 +1,170 @@
+//! What to try, and what the model says will happen.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+use kilter_model::{Cluster, NamespacedName, Pod, Protocol, Service, Uid};
+use kilter_policy::Verdict;
+use kilter_policy::naive::{Answer, Party, Query, evaluate};
+use serde::Serialize;
+
+/// One connection to try.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Trial {
+    /// UID of the pod that connects.
+    pub from: Uid,
+    /// Its name, for people.
+    pub from_name: NamespacedName,
+    /// Its node, which is asked to connect.
+    pub node: String,
+    /// Whom it connects to.
+    pub target: Target,
+    /// The address it connects to.
+    pub to: SocketAddr,
+    /// By which protocol.
+    pub protocol: Protocol,
+    /// What the model says: one entry for each pod that may be at the other end.
+    pub expected: Vec<Expected>,
+}
+
+/// Whom a trial connects to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Target {
+    /// A pod, at its own address.
+    Pod(NamespacedName),
+    /// A Service, at its cluster IP.
+    Service(NamespacedName),
+}
+
+/// What the model says about one pod that may be at the other end.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Expected {
+    /// UID of the pod.
+    pub pod: Uid,
+    /// The pod's address and port, after Service translation.
+    pub at: SocketAddr,
+    /// The verdict with its reasons.
+    pub answer: Answer,
+}
+
+impl Trial {
+    /// Whether some outcome of this trial is an answer.
+    pub fn may_be_answered(&self) -> bool {
+        self.expected.iter().any(|e| e.answer.verdict() == Verdict::Allow)
+    }
+}
+
+/// Every pair of running pods on every port that either the pod or a Service declares, and every
+/// pod to every Service.
+pub fn plan(cluster: &Cluster) -> Vec<Trial> {
+    let pods: Vec<&Pod> = cluster.pods().filter(|p| takes_part(p)).collect();
+    let ports = listening_ports(cluster);
+    let mut trials = Vec::new();
+    for from in &pods {
+        for to in &pods {
+            for (protocol, port) in ports.get(&to.uid).into_iter().flatten() {
+                trials.push(pod_trial(cluster, from, to, *protocol, *port));
+            }
+        }
+        for service in cluster.services() {
+            trials.extend(service_trials(cluster, from, service));
+        }
+    }
+    trials
+}
+
+/// Pods with an address of their own that run and are ready. One that is on its way in or out
+/// answers or not as it likes.
+fn takes_part(pod: &Pod) -> bool {
+    !pod.host_network && pod.ready && !pod.terminating && pod.node.is_some() && !pod.addresses.is_empty()
+}
+
+/// Ports at which each pod's stand-in listens: those it declares, and those that Services send to.
+fn listening_ports(cluster: &Cluster) -> BTreeMap<Uid, BTreeSet<(Protocol, u16)>> {
+    let mut ports: BTreeMap<Uid, BTreeSet<_>> = BTreeMap::new();
+    for pod in cluster.pods() {
+        ports.entry(pod.uid.clone()).or_default().extend(pod.ports.iter().map(|p| (p.protocol, p.port)));
+    }
+    for slice in cluster.slices() {
+        for pod in slice.endpoints.iter().filter_map(|e| e.pod.clone()) {
+            ports.entry(pod).or_default().extend(slice.ports.iter().map(|p| (p.protocol, p.port)));
+        }
+    }
+    for set in ports.values_mut() {
+        // This first path has no SCTP sockets in its kernels; the model's answer for it is tested
+        // packet by packet elsewhere.
+        set.retain(|(protocol, _)| *protocol != Protocol::Sctp);
+    }
+    ports
+}
+
+fn pod_trial(cluster: &Cluster, from: &Pod, to: &Pod, protocol: Protocol, port: u16) -> Trial {
+    let at = SocketAddr::new(to.addresses[0], port);
+    Trial {
+        from: from.uid.clone(),
+        from_name: from.name.clone(),
+        node: from.node.as_deref().unwrap_or_default().to_owned(),
+        target: Target::Pod(to.name.clone()),
+        to: at,
+        protocol,
+        expected: vec![expect(cluster, from, &to.uid, at, protocol)],
+    }
+}
+
+fn service_trials(cluster: &Cluster, from: &Pod, service: &Service) -> Vec<Trial> {
+    let Some(&ip) = service.cluster_ips.first() else { return Vec::new() };
+    let ports = service.ports.iter().filter(|p| p.protocol != Protocol::Sctp);
+    ports.filter_map(|port| {
+        let backends = backends(cluster, &service.name, &port.name, port.protocol);
+        // Endpoints that are not pods of this cluster (the API's own) are not stand-ins.
+        if backends.iter().any(|(pod, _)| pod.is_none()) {
+            return None;
+        }
+        let expected = backends
+            .into_iter()
+            .filter_map(|(pod, at)| Some(expect(cluster, from, &pod?, at, port.protocol)))
+            .collect();
+        Some(Trial {
+            from: from.uid.clone(),
+            from_name: from.name.clone(),
+            node: from.node.as_deref().unwrap_or_default().to_owned(),
+            target: Target::Service(service.name.clone()),
+            to: SocketAddr::new(ip, port.port),
+            protocol: port.protocol,
+            expected,
+        })
+    })
+    .collect()
+}
+
+/// The ready endpoints behind a Service port.
+fn backends(
+    cluster: &Cluster,
+    service: &NamespacedName,
+    port: &str,
+    protocol: Protocol,
+) -> BTreeSet<(Option<Uid>, SocketAddr)> {
+    let mut found = BTreeSet::new();
+    for slice in cluster.slices_of(service) {
+        for at in slice.ports.iter().filter(|p| *p.name == *port && p.protocol == protocol) {
+            for endpoint in slice.endpoints.iter().filter(|e| e.ready) {
+                found.insert((endpoint.pod.clone(), SocketAddr::new(endpoint.address, at.port)));
+            }
+        }
+    }
+    found
+}
+
+fn expect(cluster: &Cluster, from: &Pod, to: &Uid, at: SocketAddr, protocol: Protocol) -> Expected {
+    let query = Query {
+        from: Party::Pod(from.uid.clone()),
+        to: Party::Pod(to.clone()),
+        protocol: protocol.into(),
+        port: at.port(),
+    };
+    Expected { pod: to.clone(), at, answer: evaluate(cluster, &query) }
+}
+
