@@ -1,13 +1,13 @@
 //! Runs of many subjects in turn, so that whatever disturbs the machine disturbs all of them.
 
+use std::sync::Arc;
+
 use anyhow::{Context, Result, bail};
+use kilter_netns::NetNs;
 
 use crate::figure::Figure;
 use crate::statistics::Sample;
 use crate::work::{Effort, Target, Work};
-
-/// How many packets the data path of a subject has handled until now.
-pub type Witness = Box<dyn Fn() -> Result<u64> + Send + Sync>;
 
 /// Somebody who carries traffic over a path.
 pub struct Subject {
@@ -17,9 +17,9 @@ pub struct Subject {
     pub path: String,
     /// The two ends.
     pub target: Target,
-    /// Shows that the traffic really takes the subject's path. Without one the path is the only one
-    /// there is (a Service address that nothing else answers, a namespace with nothing in it).
-    pub witness: Option<Witness>,
+    /// Namespaces in which the kernel itself must forward none of the subject's packets. Empty where
+    /// it is meant to, or where there is no other path.
+    pub bypasses: Vec<Arc<NetNs>>,
 }
 
 /// How much to measure.
@@ -91,17 +91,46 @@ fn figure(bench: &'static str, work: Work, subject: &Subject, runs: &[Sample]) -
 }
 
 /// A refused program leaves traffic on the kernel's own path, and the figure would be the kernel's.
+/// The kernel's own counters are the witness: they need no word of the one who is measured.
 fn check(subject: &Subject) -> Result<()> {
-    let count = || subject.witness.as_ref().map(|witness| witness()).transpose().context("read its counters");
+    let count = || subject.bypasses.iter().map(|netns| forwarded(netns)).sum::<Result<u64>>();
     let before = count()?;
-    let effort = Effort { exchanges: WATCHED, ..Effort::default() };
-    Work::TcpKeepAlive.sample(&subject.target, &effort)?;
-    match (before, count()?) {
-        (Some(before), Some(after)) if after.saturating_sub(before) < WATCHED as u64 => bail!(
-            "not what carries this traffic: {WATCHED} exchanges moved its packet counter by {} only. \
-             Nothing was measured",
-            after.saturating_sub(before)
+    let effort = Effort { exchanges: WATCHED, connections: WATCHED, ..Effort::default() };
+    for work in [Work::TcpNewConnection, Work::TcpKeepAlive] {
+        work.sample(&subject.target, &effort)?;
+    }
+    // Other traffic of the node may be forwarded meanwhile, but not as much as was sent here.
+    match count()? - before {
+        by_kernel if by_kernel < WATCHED as u64 => Ok(()),
+        by_kernel => bail!(
+            "not attached: the kernel itself forwarded {by_kernel} packets while {WATCHED} exchanges went through. \
+             Nothing was measured"
         ),
-        _ => Ok(()),
+    }
+}
+
+/// Packets that the kernel has forwarded in a namespace (`Ip: ForwDatagrams`, RFC 1213).
+fn forwarded(netns: &NetNs) -> Result<u64> {
+    let table = netns.run(|| std::fs::read_to_string("/proc/thread-self/net/snmp"))?;
+    field(&table.context("read /proc/net/snmp")?, "Ip:", "ForwDatagrams")
+        .context("/proc/net/snmp has no ForwDatagrams")
+}
+
+/// Each protocol has a line of names and then a line of values.
+fn field(table: &str, protocol: &str, name: &str) -> Option<u64> {
+    let mut lines = table.lines().filter_map(|line| line.strip_prefix(protocol));
+    let position = lines.next()?.split_whitespace().position(|word| word == name)?;
+    lines.next()?.split_whitespace().nth(position)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_counter_is_found_by_its_name() {
+        let table = "Ip: Forwarding DefaultTTL ForwDatagrams\nIp: 1 64 17\nTcp: RtoAlgorithm\nTcp: 1\n";
+        assert_eq!(field(table, "Ip:", "ForwDatagrams"), Some(17));
+        assert_eq!(field(table, "Ip:", "Nothing"), None);
     }
 }

@@ -2,13 +2,12 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use tempfile::TempDir;
 
 use crate::figure::{Figure, Report};
+use crate::running::RunningTwin;
 use crate::statistics::Summary;
 
 /// What to measure.
@@ -86,75 +85,14 @@ fn figure(case: &str, unit: &'static str, summary: Summary, runs: usize) -> Figu
 }
 
 fn live(options: &Options, run: usize) -> Result<Life> {
-    let twin = Twin::new(&options.program, run)?;
+    let mut twin = RunningTwin::new(&options.program, &run.to_string())?;
     let start = Instant::now();
-    twin.up(options)?;
+    twin.up(options.nodes, &options.sources)?;
     let ready = start.elapsed().as_secs_f64();
-    let memory = memory(&twin.name)?;
+    let memory = memory(twin.name())?;
     let start = Instant::now();
     twin.down()?;
     Ok(Life { ready, down: start.elapsed().as_secs_f64(), memory })
-}
-
-/// A twin that is taken down at the latest when this is dropped.
-struct Twin<'a> {
-    program: &'a PathBuf,
-    name: String,
-    up: bool,
-    /// The person's own kubeconfig is none of a benchmark's business.
-    kubeconfig: TempDir,
-}
-
-impl<'a> Twin<'a> {
-    fn new(program: &'a PathBuf, run: usize) -> Result<Self> {
-        let kubeconfig = tempfile::tempdir().context("make a directory for the twin's kubeconfig")?;
-        Ok(Self { program, name: format!("bench-{}-{run}", std::process::id()), up: true, kubeconfig })
-    }
-
-    fn up(&self, options: &Options) -> Result<()> {
-        let mut command = self.command("up");
-        command.args(["--nodes", &options.nodes.to_string()]);
-        for source in &options.sources {
-            command.args(["-f", source]);
-        }
-        finish(command)
-    }
-
-    fn down(mut self) -> Result<()> {
-        self.up = false;
-        finish(self.command("down"))
-    }
-
-    fn command(&self, verb: &str) -> Command {
-        let mut command = Command::new(self.program);
-        command.args([verb, "--name", &self.name]).stdin(Stdio::null());
-        command.env("KUBECONFIG", self.kubeconfig.path().join("config"));
-        command
-    }
-}
-
-impl Drop for Twin<'_> {
-    fn drop(&mut self) {
-        if self.up
-            && let Err(error) = finish(self.command("down"))
-        {
-            eprintln!("bench: twin {} could not be taken down: {error:#}", self.name);
-        }
-    }
-}
-
-fn finish(mut command: Command) -> Result<()> {
-    let output = command.output().with_context(|| format!("run {}", command.get_program().display()))?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        bail!("`{}` ended with {}: {}", line(&command), output.status, said.trim());
-    }
-    Ok(())
-}
-
-fn line(command: &Command) -> String {
-    let words = std::iter::once(command.get_program()).chain(command.get_args());
-    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }
 
 /// Of all processes in the twin's cgroups.
