@@ -10,7 +10,8 @@ use crate::policy::{self, Classes, Writer};
 use crate::routes::{self, Routes};
 use crate::skel::{Plain, types};
 use crate::{
-    Config, DropReason, Endpoint, Error, EventSource, NodeRoute, Result, Stats, Sweep, check, services, sys,
+    Config, DropReason, Endpoint, Error, EventSource, Flow, NodeRoute, Result, Stats, Sweep, check, flows,
+    services, sys,
 };
 
 const FROM_UPLINK: Hook = Hook { program: "from_uplink", attach_type: libbpf_sys::BPF_TCX_INGRESS };
@@ -157,6 +158,11 @@ impl Datapath {
     /// The routes that the kernel holds.
     pub fn read_routes(&self) -> Result<Vec<NodeRoute>> {
         routes::read(&self.maps)
+    }
+
+    /// The flows that the kernel holds, as they were when each was read.
+    pub fn read_flows(&self) -> Result<Vec<Flow>> {
+        flows::read(&self.maps)
     }
 
     /// Removes the flows that have aged, and the pins of hooks whose link is gone. To be called

@@ -10,6 +10,7 @@ mod config;
 mod datapath;
 mod error;
 mod event;
+mod flows;
 mod generations;
 mod link;
 mod loader;
@@ -30,6 +31,7 @@ pub use config::{Config, Endpoint, NodeRoute};
 pub use datapath::Datapath;
 pub use error::{Error, Result};
 pub use event::{Event, EventSource};
+pub use flows::{End, Flow};
 pub use reason::DropReason;
 pub use stats::{Stats, Sweep};
 

@@ -1,0 +1,346 @@
+//! Real packets between real sockets in namespaces, through the attached hooks.
+
+mod common;
+
+use std::io::{ErrorKind, Read, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::time::Duration;
+
+use common::*;
+use kilter_datapath::DropReason;
+use kilter_model::Direction;
+use kilter_netns::NetNs;
+
+/// An echo server over TCP in a namespace; it ends with the first connection that does.
+fn serve(netns: &NetNs, address: Ipv4Addr, port: u16) -> std::thread::JoinHandle<()> {
+    let listener = netns.run(|| TcpListener::bind((address, port))).unwrap().unwrap();
+    std::thread::spawn(move || {
+        let Ok((mut stream, _)) = listener.accept() else { return };
+        let mut buffer = [0; 65_536];
+        while let Ok(read) = stream.read(&mut buffer) {
+            if read == 0 || stream.write_all(&buffer[..read]).is_err() {
+                return;
+            }
+        }
+    })
+}
+
+fn connect(netns: &NetNs, to: Ipv4Addr, port: u16, timeout: Duration) -> std::io::Result<TcpStream> {
+    let to = SocketAddr::V4(SocketAddrV4::new(to, port));
+    let stream = netns.run(|| TcpStream::connect_timeout(&to, timeout)).unwrap()?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    Ok(stream)
+}
+
+/// Sends and expects the same back.
+#[track_caller]
+fn echo(stream: &mut TcpStream, length: usize) {
+    let sent: Vec<u8> = (0..length).map(|i| i as u8).collect();
+    let mut back = vec![0; length];
+    let mut writer = stream.try_clone().unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| writer.write_all(&sent).unwrap());
+        stream.read_exact(&mut back).unwrap();
+    });
+    assert!(sent == back, "other bytes came back");
+}
+
+#[track_caller]
+fn assert_reaches(from: &NetNs, server: &NetNs, to: Ipv4Addr, port: u16) {
+    let thread = serve(server, to, port);
+    let mut stream = connect(from, to, port, PATIENCE).unwrap();
+    echo(&mut stream, 10);
+    echo(&mut stream, 300_000);
+    drop(stream);
+    thread.join().unwrap();
+}
+
+#[test]
+fn tcp_on_one_node() {
+    let fabric = Fabric::new();
+    let mut node = Node::new(&fabric, 1);
+    let (a, b) = (node.pod(5), node.pod(6));
+    assert_reaches(&a.netns, &b.netns, b.address, 80);
+    assert_reaches(&b.netns, &a.netns, a.address, 80);
+    assert_eq!(node.datapath().stats().unwrap().drops, Default::default());
+}
+
+#[test]
+fn tcp_across_nodes() {
+    let fabric = Fabric::new();
+    let (mut one, mut two) = (Node::new(&fabric, 1), Node::new(&fabric, 2));
+    let (a, b) = (one.pod(5), two.pod(5));
+    assert_reaches(&a.netns, &b.netns, b.address, 80);
+    assert_reaches(&b.netns, &a.netns, a.address, 80);
+    assert_eq!(one.datapath().stats().unwrap().drops, Default::default());
+    assert_eq!(two.datapath().stats().unwrap().drops, Default::default());
+}
+
+#[test]
+fn a_denied_ingress_is_reported_by_the_senders_node_when_it_is_the_same() {
+    let fabric = Fabric::new();
+    let mut node = Node::new(&fabric, 1);
+    let (a, b) = (node.pod(5), node.pod(6));
+    node.posture(&b, NO_INGRESS);
+    let _server = TcpListenerIn::new(&b.netns, b.address, 80);
+    let error = connect(&a.netns, b.address, 80, SILENCE).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TimedOut);
+    assert_eq!(node.dropped(a.address, b.address), (DropReason::Policy, Direction::Ingress, Some(DENY)));
+    // The other way is open.
+    assert_reaches(&b.netns, &a.netns, a.address, 81);
+}
+
+#[test]
+fn each_side_is_judged_on_its_own_node() {
+    let fabric = Fabric::new();
+    let (mut one, mut two) = (Node::new(&fabric, 1), Node::new(&fabric, 2));
+    let (a, b) = (one.pod(5), two.pod(5));
+    two.posture(&b, NO_INGRESS);
+    connect(&a.netns, b.address, 80, SILENCE).unwrap_err();
+    assert_eq!(two.dropped(a.address, b.address), (DropReason::Policy, Direction::Ingress, Some(DENY)));
+    two.posture(&b, OPEN);
+    one.posture(&a, NO_EGRESS);
+    connect(&a.netns, b.address, 80, SILENCE).unwrap_err();
+    assert_eq!(one.dropped(a.address, b.address), (DropReason::Policy, Direction::Egress, Some(DENY)));
+}
+
+#[test]
+fn ports_and_classes_decide() {
+    let fabric = Fabric::new();
+    let (mut one, mut two) = (Node::new(&fabric, 1), Node::new(&fabric, 2));
+    let (a, b) = (one.pod(5), two.pod(5));
+    two.posture(&b, FRIENDS);
+    connect(&a.netns, b.address, 80, SILENCE).unwrap_err();
+    assert_eq!(two.dropped(a.address, b.address), (DropReason::Policy, Direction::Ingress, Some(DENY)));
+    two.class(a.address, FRIEND);
+    assert_reaches(&a.netns, &b.netns, b.address, 80);
+    connect(&a.netns, b.address, 81, SILENCE).unwrap_err();
+    assert_eq!(two.dropped(a.address, b.address), (DropReason::Policy, Direction::Ingress, Some(DENY)));
+}
+
+/// A listener that nobody accepts from.
+struct TcpListenerIn {
+    _listener: TcpListener,
+}
+
+impl TcpListenerIn {
+    fn new(netns: &NetNs, address: Ipv4Addr, port: u16) -> Self {
+        Self { _listener: netns.run(|| TcpListener::bind((address, port))).unwrap().unwrap() }
+    }
+}
+
+fn udp(netns: &NetNs, address: Ipv4Addr, port: u16) -> UdpSocket {
+    let socket = netns.run(|| UdpSocket::bind((address, port))).unwrap().unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket
+}
+
+#[test]
+fn udp_of_8_kb_travels_in_fragments() {
+    let fabric = Fabric::new();
+    let (mut one, mut two) = (Node::new(&fabric, 1), Node::new(&fabric, 2));
+    let (a, b, c) = (one.pod(5), one.pod(6), two.pod(5));
+    let sent: Vec<u8> = (0..8192usize).map(|i| (i / 7) as u8).collect();
+    for server in [&b, &c] {
+        let there = udp(&server.netns, server.address, 5353);
+        let here = udp(&a.netns, a.address, 0);
+        here.send_to(&sent, (server.address, 5353)).unwrap();
+        let mut buffer = vec![0; 10_000];
+        let (length, from) = there.recv_from(&mut buffer).unwrap();
+        assert!(buffer[..length] == sent);
+        there.send_to(&sent, from).unwrap();
+        let (length, _) = here.recv_from(&mut buffer).unwrap();
+        assert!(buffer[..length] == sent);
+    }
+    assert_eq!(one.datapath().stats().unwrap().drops, Default::default());
+    assert_eq!(two.datapath().stats().unwrap().drops, Default::default());
+}
+
+/// Whether an ICMP echo is answered, soon.
+#[track_caller]
+fn ping(netns: &NetNs, to: Ipv4Addr) -> bool {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
+
+    sysctl(netns, "ipv4/ping_group_range", "0 0");
+    let made =
+        netns.run(|| socket(AddressFamily::Inet, SockType::Datagram, SockFlag::empty(), SockProtocol::Icmp));
+    let socket = UdpSocket::from(made.unwrap().unwrap());
+    socket.set_read_timeout(Some(SILENCE)).unwrap();
+    // Type 8, code 0; the kernel fills in the checksum and the identifier.
+    socket.send_to(&[8, 0, 0, 0, 0, 0, 0, 1], (to, 0)).unwrap();
+    socket.recv(&mut [0; 64]).is_ok()
+}
+
+#[test]
+fn icmp_echo_is_a_flow_of_its_opener() {
+    let fabric = Fabric::new();
+    let (mut one, mut two) = (Node::new(&fabric, 1), Node::new(&fabric, 2));
+    let (a, b, c) = (one.pod(5), one.pod(6), two.pod(5));
+    assert!(ping(&a.netns, b.address));
+    assert!(ping(&a.netns, c.address));
+    two.posture(&c, NO_EGRESS);
+    assert!(ping(&a.netns, c.address), "a reply needs no permission");
+    assert!(!ping(&c.netns, a.address));
+    assert_eq!(two.dropped(c.address, a.address), (DropReason::Policy, Direction::Egress, Some(DENY)));
+}
+
+#[test]
+fn sockets_of_the_own_node_reach_a_pod_and_get_answers() {
+    let fabric = Fabric::new();
+    let mut node = Node::new(&fabric, 1);
+    let a = node.pod(5);
+    node.posture(&a, NO_INGRESS);
+    assert_reaches(&node.netns, &a.netns, a.address, 80);
+    assert!(ping(&node.netns, a.address));
+}
+
+#[test]
+fn a_pod_reaches_its_own_node_when_egress_allows() {
+    let fabric = Fabric::new();
+    let mut node = Node::new(&fabric, 1);
+    let a = node.pod(5);
+    let node_ip = node.config.node_ip;
+    assert_reaches(&a.netns, &node.netns, node_ip, 80);
+    node.posture(&a, NO_EGRESS);
+    connect(&a.netns, node_ip, 80, SILENCE).unwrap_err();
+    assert_eq!(node.dropped(a.address, node_ip), (DropReason::Policy, Direction::Egress, Some(DENY)));
+}
+
+#[test]
+fn another_nodes_sockets_are_judged_like_anybody() {
+    let fabric = Fabric::new();
+    let (mut one, two) = (Node::new(&fabric, 1), Node::new(&fabric, 2));
+    let a = one.pod(5);
+    assert_reaches(&two.netns, &a.netns, a.address, 80);
+    one.posture(&a, NO_INGRESS);
+    connect(&two.netns, a.address, 80, SILENCE).unwrap_err();
+    let expected = (DropReason::Policy, Direction::Ingress, Some(DENY));
+    assert_eq!(one.dropped(two.config.node_ip, a.address), expected);
+}
+
+#[test]
+fn packets_to_the_outside_are_marked_and_nothing_else_is() {
+    let fabric = Fabric::new();
+    let (mut one, mut two) = (Node::new(&fabric, 1), Node::new(&fabric, 2));
+    let (a, b) = (one.pod(5), two.pod(5));
+    let rules = format!(
+        "table ip t {{\nchain c {{\ntype nat hook postrouting priority 100;\n\
+         oifname \"eth0\" meta mark {:#x} masquerade\n}}\n}}\n",
+        kilter_datapath::EGRESS_MARK
+    );
+    let file = std::env::temp_dir().join(format!("kilter-test-nft-{}", std::process::id()));
+    std::fs::write(&file, rules).unwrap();
+    command(&one.netns, &format!("nft -f {}", file.display()));
+    std::fs::remove_file(&file).unwrap();
+
+    // Whoever answers sees the node, since nobody out there knows pods.
+    let server = udp(&fabric.netns, OUTSIDE, 5000);
+    let client = udp(&a.netns, a.address, 0);
+    client.send_to(b"hello", (OUTSIDE, 5000)).unwrap();
+    let mut buffer = [0; 16];
+    let (_, from) = server.recv_from(&mut buffer).unwrap();
+    assert_eq!(from.ip(), one.config.node_ip);
+    server.send_to(b"welcome", from).unwrap();
+    assert_eq!(client.recv_from(&mut buffer).unwrap().1, (OUTSIDE, 5000).into());
+    assert_reaches(&a.netns, &fabric.netns, OUTSIDE, 81);
+    // A pod of another node sees the pod.
+    let server = udp(&b.netns, b.address, 5000);
+    client.send_to(b"hello", (b.address, 5000)).unwrap();
+    assert_eq!(server.recv_from(&mut buffer).unwrap().1.ip(), a.address);
+}
+
+#[test]
+fn a_pod_cannot_send_as_somebody_else() {
+    let fabric = Fabric::new();
+    let mut node = Node::new(&fabric, 1);
+    let (a, b) = (node.pod(5), node.pod(6));
+    let other = Ipv4Addr::new(10, 244, 1, 77);
+    command(&a.netns, &format!("ip addr add {other}/32 dev eth0"));
+    let socket = udp(&a.netns, other, 0);
+    socket.send_to(b"I am another", (b.address, 9)).unwrap();
+    assert_eq!(node.dropped(other, b.address).0, DropReason::SourceAddress);
+    // As b, towards b's own friend: the flow table must not help either.
+    command(&a.netns, &format!("ip addr add {}/32 dev eth0", b.address));
+    let server = udp(&fabric.netns, OUTSIDE, 9);
+    let real = udp(&b.netns, b.address, 4444);
+    real.send_to(b"first", (OUTSIDE, 9)).unwrap();
+    let mut buffer = [0; 16];
+    server.recv_from(&mut buffer).unwrap();
+    let fake = udp(&a.netns, b.address, 4444);
+    fake.send_to(b"second", (OUTSIDE, 9)).unwrap();
+    assert_eq!(node.dropped(b.address, OUTSIDE).0, DropReason::SourceAddress);
+    // Or with the wrong MAC address.
+    command(&b.netns, "ip link set eth0 address 02:00:00:00:00:99");
+    // The kernel forgets even permanent neighbours then, and ARP would be dropped without an event.
+    let gateway = mac(kilter_datapath::GATEWAY_MAC);
+    command(&b.netns, &format!("ip neigh replace 169.254.1.1 lladdr {gateway} nud permanent dev eth0"));
+    real.send_to(b"third", (OUTSIDE, 9)).unwrap();
+    assert_eq!(node.dropped(b.address, OUTSIDE).0, DropReason::SourceMac);
+}
+
+#[test]
+fn nothing_enters_or_leaves_a_pod_before_its_rows_are_loaded() {
+    let fabric = Fabric::new();
+    let mut node = Node::new(&fabric, 1);
+    let a = node.pod(5);
+    let b = node.wire(6);
+    let endpoint =
+        kilter_datapath::Endpoint { address: b.address, ifindex: b.ifindex, mac: pod_mac(b.address) };
+    connect(&a.netns, b.address, 80, SILENCE).unwrap_err();
+    assert_eq!(node.dropped(a.address, b.address).0, DropReason::NoEndpoint);
+    let netns = NetNs::open(node.netns.path()).unwrap();
+    let datapath = node.datapath();
+    netns.run(|| datapath.attach_pod(endpoint)).unwrap().unwrap();
+    connect(&a.netns, b.address, 80, SILENCE).unwrap_err();
+    assert_eq!(node.dropped(a.address, b.address).0, DropReason::NotLoaded);
+    connect(&b.netns, a.address, 80, SILENCE).unwrap_err();
+    assert_eq!(node.dropped(b.address, a.address).0, DropReason::NotLoaded);
+    // The node's own sockets do reach it: they always may.
+    assert_reaches(&node.netns, &b.netns, b.address, 80);
+}
+
+#[test]
+fn a_pod_that_is_detached_is_cut_off_and_its_flows_are_gone() {
+    let fabric = Fabric::new();
+    let mut node = Node::new(&fabric, 1);
+    let (a, b) = (node.pod(5), node.pod(6));
+    // It ends with the test: no last packet reaches it.
+    let _server = serve(&b.netns, b.address, 80);
+    let mut stream = connect(&a.netns, b.address, 80, PATIENCE).unwrap();
+    echo(&mut stream, 10);
+    assert_eq!(node.datapath().read_flows().unwrap().len(), 1);
+    node.datapath().detach_pod(b.address).unwrap();
+    assert!(node.datapath().read_flows().unwrap().is_empty());
+    stream.write_all(b"are you there?").unwrap();
+    assert_eq!(node.dropped(a.address, b.address).0, DropReason::NoEndpoint);
+    connect(&b.netns, a.address, 80, SILENCE).unwrap_err();
+    assert_eq!(node.dropped(b.address, a.address).0, DropReason::SourceAddress);
+    // Its link goes, then its pins do.
+    command(&node.netns, "ip link del p6");
+    node.datapath().sweep_flows().unwrap();
+    let left = std::fs::read_dir(node.config.pin_dir.join("v1/links")).unwrap();
+    let left: Vec<_> = left.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    assert!(!left.contains(&format!("from_pod-{}", b.ifindex)), "{left:?}");
+    assert!(left.contains(&format!("from_pod-{}", a.ifindex)), "{left:?}");
+}
+
+#[test]
+fn connections_outlive_a_restart_of_the_agent() {
+    let fabric = Fabric::new();
+    let (mut one, mut two) = (Node::new(&fabric, 1), Node::new(&fabric, 2));
+    let (a, b) = (one.pod(5), two.pod(5));
+    let server = serve(&b.netns, b.address, 80);
+    let mut stream = connect(&a.netns, b.address, 80, PATIENCE).unwrap();
+    echo(&mut stream, 10);
+    let rows = one.datapath().read_policy().unwrap();
+    let flows = one.datapath().read_flows().unwrap();
+    one.reopen();
+    two.reopen();
+    echo(&mut stream, 100_000);
+    assert_eq!(one.datapath().read_policy().unwrap(), rows);
+    assert_eq!(one.datapath().read_flows().unwrap(), flows);
+    assert_eq!(one.datapath().endpoints().unwrap().len(), 1);
+    drop(stream);
+    server.join().unwrap();
+    assert_reaches(&b.netns, &a.netns, a.address, 82);
+}
