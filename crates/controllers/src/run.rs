@@ -1,0 +1,116 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::Client;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::cache::Key;
+use crate::context::Context;
+use crate::queue::Queue;
+use crate::{Error, daemonset, deployment, endpoints, orphans, replicaset, scheduler, statefulset};
+
+/// Objects of one controller being worked on at once.
+const PARALLEL: usize = 32;
+
+/// What [`run`] needs besides a client.
+#[derive(Debug, Clone, Default)]
+pub struct Config {
+    /// Ends [`run`] when cancelled.
+    pub stop: CancellationToken,
+}
+
+/// Brings one kind of object closer to what it should be.
+pub(crate) trait Reconcile: Send + Sync + 'static {
+    /// For logs.
+    const NAME: &'static str;
+
+    /// Looks at one object and does what can be done now. `Some(delay)`: look again then even if
+    /// nothing happens, since time is part of the condition.
+    fn reconcile(&self, key: &Key) -> impl Future<Output = Result<Option<Duration>, Error>> + Send;
+}
+
+/// Runs all controllers until `config.stop` is cancelled; what they are in the middle of is
+/// finished first. Dropping the future ends them at once, which harms nothing: whoever runs next
+/// looks at what is there. Errors of single objects are logged and tried again.
+pub async fn run(client: Client, config: Config) -> Result<(), Error> {
+    let context = Context::new(client);
+    let mut tasks = JoinSet::new();
+    let mut work = JoinSet::new();
+    let stop = &config.stop;
+    // All handlers are in place before any watch starts.
+    spawn(&mut work, stop, &context, deployment::new(&context));
+    spawn(&mut work, stop, &context, replicaset::new(&context));
+    spawn(&mut work, stop, &context, statefulset::new(&context));
+    spawn(&mut work, stop, &context, daemonset::new(&context));
+    spawn(&mut work, stop, &context, endpoints::new(&context));
+    spawn(&mut work, stop, &context, scheduler::new(&context));
+    spawn(&mut work, stop, &context, orphans::new(&context));
+    context.watch(&mut tasks);
+    let ended = work.join_next().await;
+    if !stop.is_cancelled() {
+        return Err(match ended {
+            Some(Err(error)) => Error::Stopped(error),
+            _ => return Ok(()),
+        });
+    }
+    while work.join_next().await.is_some() {}
+    tasks.shutdown().await;
+    Ok(())
+}
+
+fn spawn<R: Reconcile>(
+    work: &mut JoinSet<()>,
+    stop: &CancellationToken,
+    context: &Context,
+    (reconciler, queue): (R, Arc<Queue>),
+) {
+    let (stop, context) = (stop.clone(), context.clone());
+    work.spawn(async move {
+        let synced = stop.run_until_cancelled(context.synced()).await;
+        if synced.is_some() {
+            work_off(Arc::new(reconciler), queue, stop).await;
+        }
+    });
+}
+
+/// Looks at what the queue hands out, until told to stop; then waits for what was begun.
+async fn work_off<R: Reconcile>(reconciler: Arc<R>, queue: Arc<Queue>, stop: CancellationToken) {
+    let slots = Arc::new(Semaphore::new(PARALLEL));
+    let mut workers = JoinSet::new();
+    loop {
+        while workers.try_join_next().is_some() {}
+        // The semaphore is never closed.
+        let Ok(slot) = slots.clone().acquire_owned().await else { break };
+        let Some(key) = stop.run_until_cancelled(queue.take()).await else { break };
+        let (reconciler, queue) = (reconciler.clone(), queue.clone());
+        workers.spawn(async move {
+            match reconciler.reconcile(&key).await {
+                Ok(again) => queue.succeeded(&key, again),
+                Err(error) => {
+                    let delay = queue.failed(&key);
+                    if error.is_stale() {
+                        tracing::debug!(controller = R::NAME, %key, %error, ?delay, "overtaken; looking again");
+                    } else {
+                        tracing::warn!(controller = R::NAME, %key, error = report(&error), ?delay, "trying again");
+                    }
+                }
+            }
+            drop(slot);
+        });
+    }
+    while workers.join_next().await.is_some() {}
+}
+
+/// An error with its causes, in a line.
+fn report(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    text
+}
