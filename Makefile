@@ -1,6 +1,7 @@
 # The commands of README.md. Each does all the set-up it needs; run them as root.
 
-KILTER := target/release/kilter
+export CARGO_TARGET_DIR ?= $(CURDIR)/target
+export KILTER := $(CARGO_TARGET_DIR)/release/kilter
 export KUBECTL := $(CURDIR)/.venv/bin/kubectl
 
 .PHONY: help setup build test demo bench clean-machine
@@ -26,7 +27,8 @@ demo: build
 	@scripts/demo
 
 bench: build
-	$(KILTER) bench
+	$(KILTER) bench datapath
+	$(KILTER) bench cni
 
 clean-machine: build
 	$(KILTER) down --all

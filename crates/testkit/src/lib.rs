@@ -3,6 +3,7 @@
 //!
 //! Everything here panics with a full sentence instead of returning errors: the callers are tests.
 
+mod alone;
 mod bpf;
 mod corpus;
 mod mounts;
@@ -11,6 +12,7 @@ mod packet;
 mod residue;
 mod wait;
 
+pub use alone::{Alone, alone};
 pub use corpus::corpus;
 pub use mounts::{BpfFs, TempDir, cgroup2_root};
 pub use namespaces::TestNetNs;
