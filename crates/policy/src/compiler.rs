@@ -200,15 +200,17 @@ impl Compiler {
     /// The prefixes whose class may have changed. Brings words, partition and groups in step.
     fn stale_prefixes(&mut self, cluster: &Cluster, dirty: &Dirty, postures_move: bool) -> BTreeSet<IpNet> {
         let mut stale: BTreeSet<IpNet> = dirty.pods.addresses.iter().map(|it| IpNet::from(*it)).collect();
-        let words_before = self.words.clone();
+        let mut words_before = None;
         if postures_move || !self.primed {
             let mut postures: Vec<&Arc<Posture>> = self.locals.values().map(|it| &it.posture).collect();
             postures.sort_by_key(|it| Arc::as_ptr(it));
             postures.dedup_by_key(|it| Arc::as_ptr(it));
-            self.words = Words::of(&self.vocabulary, postures.into_iter().map(Arc::as_ref));
+            let words = Words::of(&self.vocabulary, postures.into_iter().map(Arc::as_ref));
+            words_before = Some(std::mem::replace(&mut self.words, words));
         }
-        let words_moved = self.words != words_before || !self.primed;
-        if self.words.blocks() != words_before.blocks() || !self.primed {
+        let words_moved = words_before.as_ref().is_some_and(|it| *it != self.words) || !self.primed;
+        let blocks_moved = words_before.is_some_and(|it| it.blocks() != self.words.blocks());
+        if blocks_moved || !self.primed {
             let blocks = self.words.blocks().iter().map(|(id, block)| (*id, block));
             self.partition = Partition::new(blocks, &self.config.pod_cidrs);
             stale.extend(self.partition.regions().map(|(prefix, _)| *prefix));

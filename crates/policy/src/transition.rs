@@ -217,7 +217,7 @@ impl Transition<'_> {
         routes: &BTreeMap<Pair, Route>,
         phase: &mut Vec<Write>,
     ) {
-        let all: Vec<ClassId> = self.shelf.classes().collect();
+        let all: Vec<ClassId> = if new_sets.is_empty() { vec![] } else { self.shelf.classes().collect() };
         for (sets, classes) in [(new_sets, all.as_slice()), (old_sets, fresh)] {
             for set in sets {
                 for class in classes {
@@ -333,6 +333,9 @@ impl Transition<'_> {
             .chain(fresh)
             .collect();
         let gone = self.shelf.sweep_classes(candidates);
+        if gone.is_empty() {
+            return;
+        }
         let sets: Vec<SetId> = self.tables.sets.keys().copied().collect();
         for set in sets {
             for class in &gone {
