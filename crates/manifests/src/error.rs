@@ -18,7 +18,7 @@ pub struct Place {
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.line {
-            0 => write!(f, "{}", self.path),
+            0 => f.write_str(&self.path),
             line => write!(f, "{}:{line}:{}", self.path, self.column),
         }
     }
@@ -33,6 +33,16 @@ pub struct Invalid {
     pub object: String,
     /// What is wrong with it; never empty.
     pub faults: Vec<FieldError>,
+}
+
+impl fmt::Display for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, fault) in self.faults.iter().enumerate() {
+            let end = if i == 0 { "" } else { "\n" };
+            write!(f, "{end}{}: {}: {fault}", self.origin, self.object)?;
+        }
+        Ok(())
+    }
 }
 
 /// Why sources cannot be loaded.
@@ -87,6 +97,16 @@ pub enum Error {
         /// Where it is declared again.
         second: Origin,
     },
+    /// A kustomization that cannot be built, or has what is not supported.
+    #[error("{place}: {field}: {message}")]
+    Kustomization {
+        /// The kustomization file, and the line of the field.
+        place: Place,
+        /// The field.
+        field: String,
+        /// What is wrong with it.
+        message: String,
+    },
     /// Objects that the API server would refuse.
     #[error("{}", invalid_text(.0))]
     Invalid(Vec<Invalid>),
@@ -96,11 +116,5 @@ pub enum Error {
 }
 
 fn invalid_text(all: &[Invalid]) -> String {
-    let mut lines = vec![];
-    for invalid in all {
-        for fault in &invalid.faults {
-            lines.push(format!("{}: {}: {fault}", invalid.origin, invalid.object));
-        }
-    }
-    lines.join("\n")
+    all.iter().map(Invalid::to_string).collect::<Vec<_>>().join("\n")
 }

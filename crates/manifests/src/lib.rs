@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod error;
+mod kustomize;
 mod load;
 mod merge;
 mod model;

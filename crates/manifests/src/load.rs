@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::error::Invalid;
 use crate::merge::{Merged, title};
-use crate::{Error, Object, Source, yaml};
+use crate::{Error, Object, Source, kustomize, yaml};
 
 /// How to load.
 #[derive(Debug, Clone)]
@@ -18,11 +18,14 @@ pub struct Options {
     pub namespace: String,
     /// Whether kinds that Kilter does not support are an error instead of a warning.
     pub strict: bool,
+    /// Whether objects that the API server would refuse are a warning instead of an error: for
+    /// analysis of what never was applied.
+    pub tolerant: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { namespace: "default".into(), strict: false }
+        Self { namespace: "default".into(), strict: false, tolerant: false }
     }
 }
 
@@ -51,6 +54,8 @@ pub enum Warning {
     },
     /// Kinds that Kilter does not support and how often each occurs.
     UnsupportedKinds(BTreeMap<String, usize>),
+    /// An object that the API server would refuse, where the caller tolerates such.
+    Invalid(Invalid),
     /// A field that the kind does not have; Kubernetes drops it.
     UnknownField {
         /// `Kind namespace/name`.
@@ -69,6 +74,7 @@ impl fmt::Display for Warning {
                 write!(f, "{object} at {second} replaces the one at {first}")
             }
             Warning::UnsupportedKinds(kinds) => f.write_str(&kinds_text(kinds)),
+            Warning::Invalid(invalid) => write!(f, "{invalid}"),
             Warning::UnknownField { object, field, origin } => {
                 write!(f, "{origin}: {object}: unknown field {field:?}, ignored")
             }
@@ -90,11 +96,38 @@ pub fn load(sources: &[Source], options: &Options) -> Result<Loaded, Error> {
     let mut merged = Merged::default();
     let mut warnings = vec![];
     for source in sources {
-        for object in read(source)? {
-            merged.add(in_namespace(object, &options.namespace), &mut warnings)?;
+        if let Some(file) = kustomization(source) {
+            match kustomize::build(&file, merged.objects())? {
+                kustomize::Built::Objects(objects) => add(&mut merged, objects, options, &mut warnings)?,
+                kustomize::Built::Changed(objects) => {
+                    merged = Merged::default();
+                    add(&mut merged, objects, options, &mut warnings)?;
+                }
+            }
+        } else {
+            add(&mut merged, read(source)?, options, &mut warnings)?;
         }
     }
     finish(merged.into_objects(), warnings, options)
+}
+
+fn kustomization(source: &Source) -> Option<PathBuf> {
+    match source {
+        Source::Path(path) => kustomize::find(path),
+        Source::Stdin | Source::Text { .. } => None,
+    }
+}
+
+fn add(
+    merged: &mut Merged,
+    objects: Vec<Object>,
+    options: &Options,
+    warnings: &mut Vec<Warning>,
+) -> Result<(), Error> {
+    for object in objects {
+        merged.add(in_namespace(object, &options.namespace), warnings)?;
+    }
+    Ok(())
 }
 
 fn read(source: &Source) -> Result<Vec<Object>, Error> {
@@ -145,7 +178,7 @@ fn file(path: &Path) -> Result<Vec<Object>, Error> {
 }
 
 /// The objects of a file's text; the items of Lists stand for themselves.
-fn parse(path: &str, bytes: &[u8]) -> Result<Vec<Object>, Error> {
+pub(crate) fn parse(path: &str, bytes: &[u8]) -> Result<Vec<Object>, Error> {
     let mut objects = vec![];
     for document in yaml::documents(path, bytes)? {
         flatten(document.value, &Origin::File { path: path.into(), line: document.line }, &mut objects)?;
@@ -156,7 +189,7 @@ fn parse(path: &str, bytes: &[u8]) -> Result<Vec<Object>, Error> {
 fn flatten(value: Value, origin: &Origin, objects: &mut Vec<Object>) -> Result<(), Error> {
     if let Some(items) = list_items(&value) {
         for item in items {
-            flatten(item.clone(), origin, objects)?;
+            flatten(item, origin, objects)?;
         }
         return Ok(());
     }
@@ -194,9 +227,10 @@ fn finish(objects: Vec<Object>, mut warnings: Vec<Warning>, options: &Options) -
     let (objects, unsupported): (Vec<_>, Vec<_>) =
         objects.into_iter().partition(|o| kinds::of(&o.value).is_some());
     let invalid: Vec<Invalid> = objects.iter().filter_map(invalid).collect();
-    if !invalid.is_empty() {
+    if !invalid.is_empty() && !options.tolerant {
         return Err(Error::Invalid(invalid));
     }
+    warnings.extend(invalid.into_iter().map(Warning::Invalid));
     if !unsupported.is_empty() {
         let kinds = count(&unsupported);
         if options.strict {
@@ -205,7 +239,9 @@ fn finish(objects: Vec<Object>, mut warnings: Vec<Warning>, options: &Options) -
         warnings.push(Warning::UnsupportedKinds(kinds));
     }
     for object in &objects {
-        warnings.extend(kilter_objects::unknown_fields(&object.value).into_iter().map(|field| {
+        let mut value = object.value.clone();
+        kilter_objects::default(&mut value);
+        warnings.extend(kilter_objects::unknown_fields(&value).into_iter().map(|field| {
             Warning::UnknownField { object: title(&object.value), field, origin: object.origin.clone() }
         }));
     }

@@ -74,6 +74,11 @@ impl Merged {
         Ok(())
     }
 
+    /// The objects so far, in order.
+    pub fn objects(&self) -> &[Object] {
+        &self.objects
+    }
+
     /// All objects, in order.
     pub fn into_objects(self) -> Vec<Object> {
         self.objects

@@ -1,5 +1,8 @@
 //! YAML and JSON text to values, with the rules that kubectl reads by.
 
+use std::collections::BTreeMap;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 use serde_saphyr::Spanned;
 
@@ -28,6 +31,59 @@ pub(crate) fn documents(path: &str, bytes: &[u8]) -> Result<Vec<Document>, Error
         .into_iter()
         .map(|d| Document { line: u32::try_from(d.referenced.line()).unwrap_or(u32::MAX), value: d.value })
         .collect())
+}
+
+fn options() -> serde_saphyr::Options {
+    serde_saphyr::options! {
+        legacy_octal_numbers: true,
+        with_snippet: false,
+    }
+}
+
+/// A value and the 1-based line on which it, or the key before it, stands.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Located {
+    pub value: Value,
+    pub line: u64,
+}
+
+/// The fields of a file that is one mapping, with their lines.
+pub(crate) fn located_fields(path: &str, bytes: &[u8]) -> Result<BTreeMap<String, Located>, Error> {
+    let text = text(path, bytes)?;
+    let mut read: Vec<Fields> =
+        serde_saphyr::from_multiple_with_options(text, options()).map_err(|e| syntax(path, &e))?;
+    if read.len() > 1 {
+        let place = Place { path: path.to_owned(), line: 0, column: 0 };
+        return Err(Error::Syntax { place, message: "expected one document".into() });
+    }
+    Ok(read.pop().map_or_else(BTreeMap::new, |fields| fields.0))
+}
+
+/// A mapping whose keys' lines are kept.
+struct Fields(BTreeMap<String, Located>);
+
+impl<'de> Deserialize<'de> for Fields {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(FieldsVisitor)
+    }
+}
+
+struct FieldsVisitor;
+
+impl<'de> Visitor<'de> for FieldsVisitor {
+    type Value = Fields;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a mapping")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
+        let mut fields = BTreeMap::new();
+        while let Some((key, value)) = map.next_entry::<Spanned<String>, Value>()? {
+            fields.insert(key.value, Located { value, line: key.referenced.line() });
+        }
+        Ok(Fields(fields))
+    }
 }
 
 fn text<'a>(path: &str, bytes: &'a [u8]) -> Result<&'a str, Error> {

@@ -54,7 +54,7 @@ pub fn expand(object: &Value, origin: Origin) -> Result<Vec<Pod>, Error> {
     if let Some(items) = list_items(object) {
         let mut pods = vec![];
         for item in items {
-            pods.extend(expand(item, origin.clone())?);
+            pods.extend(expand(&item, origin.clone())?);
         }
         return Ok(pods);
     }
@@ -62,26 +62,28 @@ pub fn expand(object: &Value, origin: Origin) -> Result<Vec<Pod>, Error> {
     if kind(object) == "Pod" {
         return Ok(vec![settled(convert::pod(&typed_object::<core::Pod>(object)?, origin)?)]);
     }
-    let metadata: ObjectMeta = match object.get("metadata") {
-        Some(metadata) => {
-            typed_object::<Metadata>(&serde_json::json!({"kind": kind(object), "metadata": metadata}))?
-                .metadata
-        }
-        None => ObjectMeta::default(),
-    };
+    let metadata = typed_object::<Named>(object)?.metadata;
     representative(object, template, metadata, origin).map(|pod| vec![pod])
 }
 
-/// The items of a List of any kind (`List`, `PodList`...); `None` when the object is not one.
-pub fn list_items(object: &Value) -> Option<&Vec<Value>> {
-    if !kind(object).ends_with("List") {
-        return None;
+/// The items of a List; `None` when the object is none. Items of a list of one kind (`PodList`)
+/// may leave out what they are, which is then filled in.
+pub fn list_items(object: &Value) -> Option<Vec<Value>> {
+    let item_kind = kind(object).strip_suffix("List")?;
+    let mut items = object.get("items")?.as_array()?.clone();
+    if !item_kind.is_empty() {
+        for item in items.iter_mut().filter_map(Value::as_object_mut) {
+            for (field, value) in [("apiVersion", &object["apiVersion"]), ("kind", &item_kind.into())] {
+                item.entry(field).or_insert_with(|| value.clone());
+            }
+        }
     }
-    object.get("items")?.as_array()
+    Some(items)
 }
 
 #[derive(serde::Deserialize)]
-struct Metadata {
+struct Named {
+    #[serde(default)]
     metadata: ObjectMeta,
 }
 
@@ -93,27 +95,31 @@ fn representative(
 ) -> Result<Pod, Error> {
     let own_kind = kind(object);
     let owner = convert::owner(&metadata, own_kind);
-    let mut pod = core::Pod { metadata: metadata.clone(), ..Default::default() };
-    // Read as a Pod, so that a fault is reported with the pod's own fields, under the template.
-    let body: core::Pod = typed_object(&serde_json::json!({
-        "kind": own_kind,
+    let mut pod = template_as_pod(own_kind, template, &metadata)?;
+    add_controller_labels(own_kind, &mut pod.metadata);
+    let mut model = settled(convert::pod(&pod, origin)?);
+    model.uid = static_uid(own_kind, &model.name);
+    model.owner = owner;
+    Ok(model)
+}
+
+/// A template as the pod it would make, under the workload's name.
+fn template_as_pod(own_kind: &str, template: &Value, metadata: &ObjectMeta) -> Result<core::Pod, Error> {
+    let pod = serde_json::json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
         "metadata": {
             "name": metadata.name,
             "namespace": metadata.namespace,
             "labels": template.pointer("/metadata/labels"),
         },
         "spec": template.get("spec"),
-    }))?;
-    pod.metadata.labels = body.metadata.labels;
-    pod.metadata.uid = None;
-    pod.metadata.owner_references = None;
-    pod.metadata.deletion_timestamp = None;
-    pod.spec = body.spec;
-    add_controller_labels(own_kind, &mut pod.metadata);
-    let mut model = settled(convert::pod(&pod, origin)?);
-    model.uid = static_uid(own_kind, &model.name);
-    model.owner = owner;
-    Ok(model)
+    });
+    typed_object(&pod).map_err(|e| Error {
+        kind: own_kind.to_owned(),
+        field: format!("template.{}", e.field),
+        ..e
+    })
 }
 
 /// The labels that controllers add and that can be known in advance, since policies select by them.

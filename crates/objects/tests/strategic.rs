@@ -152,7 +152,7 @@ fn cases() -> Vec<Case> {
         Case {
             what: "finalizers are a set",
             target: json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "x", "finalizers": ["a/a", "b/b"]}}),
-            patch: json!({"metadata": {"$deleteFromPrimitiveList/finalizers": ["a/a"], "finalizers": ["c/c", "b/b"],
+            patch: json!({"metadata": {"$deleteFromPrimitiveList/finalizers": ["a/a"], "finalizers": ["b/b", "c/c"],
                            "$setElementOrder/finalizers": ["b/b", "c/c"]}}),
             expected: json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "x", "finalizers": ["b/b", "c/c"]}}),
             beyond_kubectl: false,

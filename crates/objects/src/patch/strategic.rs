@@ -16,7 +16,8 @@ const DELETE: &str = "$deleteFromPrimitiveList/";
 pub enum Additions {
     /// Behind what is there, as the API server does.
     Last,
-    /// Before what is there, as kustomize does.
+    /// Before what is there, as kustomize does, which also moves items that the patch names to the
+    /// front.
     First,
 }
 
@@ -172,6 +173,11 @@ impl Merger {
                 target.extend(added);
                 ordered(target, patch, &before, Some(keys.first))
             }
+            // As kustomize orders: what the patch names comes first, except in lists with two keys.
+            Additions::First if keys.second.is_none() => {
+                target.extend(added);
+                ordered(target, patch, &[], Some(keys.first))
+            }
             Additions::First => added.into_iter().chain(target).collect(),
         }))
     }
@@ -281,10 +287,11 @@ fn ordered(items: Vec<Value>, order: &[Value], before: &[Value], key: Option<&st
     let mut named = named.into_iter().peekable();
     for other in others {
         let place = rank(before, &other);
-        while let Some(next) = named.next_if(|n| match (rank(before, n), place) {
+        let goes_first = |n: &Value| match (rank(before, n), place) {
             (Some(n), Some(place)) => n < place,
             _ => true,
-        }) {
+        };
+        while let Some(next) = named.next_if(|n| goes_first(n)) {
             result.push(next);
         }
         result.push(other);
