@@ -29,6 +29,7 @@ demo: build
 bench: build
 	$(KILTER) bench datapath
 	$(KILTER) bench cni
+	$(KILTER) bench twin -f examples/shop
 
 clean-machine: build
 	$(KILTER) down --all

@@ -1,10 +1,13 @@
 //! The peers, measured for real with little effort: every path carries traffic, nothing stays behind.
 
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use kilter_bench::datapath::{self, Options};
-use kilter_bench::engine::Plan;
-use kilter_bench::work::Effort;
+use kilter_bench::engine::{Plan, Subject, measure};
+use kilter_bench::lab::Lab;
+use kilter_bench::work::{Effort, Target};
 
 #[test]
 fn every_peer_is_measured_over_every_kind_of_traffic() {
@@ -30,4 +33,29 @@ fn every_peer_is_measured_over_every_kind_of_traffic() {
         }
     }
     assert!(report.figures.iter().all(|figure| figure.p50 > 0.0 && figure.p99 > 0.0), "{report}");
+}
+
+#[test]
+fn a_subject_whose_packets_the_kernel_forwards_is_not_measured() {
+    let mut lab = Lab::new().unwrap();
+    let node = lab.add_node().unwrap();
+    let (client, server) = (lab.add_pod(node).unwrap(), lab.add_pod(node).unwrap());
+    let target = Target {
+        client_netns: client.netns,
+        client_cgroup: None,
+        server_netns: server.netns,
+        server_addr: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 7000)),
+        connect_to: SocketAddr::from((server.address, 7000)),
+    };
+    let pretender = Subject {
+        name: "kilter".into(),
+        path: "same-node".into(),
+        target,
+        bypasses: vec![Arc::clone(lab.node(node))],
+    };
+    let error = measure("datapath", &[pretender], &Plan::default(), &mut |_| {}).unwrap_err();
+    assert!(
+        format!("{error:#}").starts_with("kilter (same-node): not attached: the kernel itself forwarded"),
+        "{error:#}"
+    );
 }
