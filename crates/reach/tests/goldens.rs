@@ -37,7 +37,9 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// The objects of a case, lists taken apart.
+/// The objects of a case, lists taken apart. What no API server gives out, but some cases have, is
+/// put right: items of a typed list that do not repeat their kind, owners without a kind, one UID
+/// for several pods.
 fn objects(folder: &Path) -> Vec<Value> {
     let mut todo = Vec::new();
     for file in files(folder) {
@@ -47,11 +49,26 @@ fn objects(folder: &Path) -> Vec<Value> {
         todo.extend(documents);
     }
     let mut objects = Vec::new();
-    while let Some(object) = todo.pop() {
-        match list_items(&object) {
-            Some(items) => todo.extend(items.iter().cloned()),
-            None => objects.push(object),
+    while let Some(mut object) = todo.pop() {
+        let kind = object["kind"].as_str().unwrap_or_default().trim_end_matches("List").to_owned();
+        if let Some(items) = list_items(&object) {
+            for mut item in items.iter().cloned() {
+                if !kind.is_empty() && item.get("kind").is_none() {
+                    item["kind"] = kind.as_str().into();
+                    item["apiVersion"] = object["apiVersion"].clone();
+                }
+                todo.push(item);
+            }
+            continue;
         }
+        let owners = object.pointer_mut("/metadata/ownerReferences").and_then(Value::as_array_mut);
+        for owner in owners.into_iter().flatten().filter(|it| it.get("kind").is_none()) {
+            owner["kind"] = "Pod".into();
+        }
+        if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+            metadata.remove("uid");
+        }
+        objects.push(object);
     }
     objects
 }
@@ -70,37 +87,65 @@ fn cluster(objects: &[Value]) -> Cluster {
     Cluster::from_events(events)
 }
 
+/// The cases with hostNetwork pods. That tool judges them as it judges other pods; the page on
+/// NetworkPolicy leaves them undefined, but for one thing: either fully, or as their node's
+/// address. Kilter takes the second.
+const HOST_NETWORK: [&str; 5] = [
+    "ipblockstest_2",
+    "ipblockstest_3",
+    "semanticDiff-same-topologies-new2",
+    "semanticDiff-same-topologies-old1",
+    "semanticDiff-same-topologies-old2",
+];
+
 #[test]
 fn connections_equal_the_expected_lists() {
     let Some(folder) = kilter_testkit::corpus("policy-goldens") else { return };
-    // That tool's choice: a block never matches a pod.
-    let options = Options { ip_blocks_match_pods: false, ..Options::default() };
-    let (mut exact, mut out_of_scope, mut different) = (0, 0, Vec::new());
-    for expected in files_named(&folder.join("expected/connections")) {
+    let (mut exact, mut out_of_scope, mut host_network, mut wrong) = (0, 0, Vec::new(), Vec::new());
+    for expected in files_in(&folder.join("expected/connections")) {
         let case = expected.file_stem().unwrap().to_str().unwrap().to_owned();
-        let objects = objects(&folder.join("input").join(&case));
+        let mut objects = objects(&folder.join("input").join(&case));
         if objects.iter().any(|it| it["kind"].as_str().is_some_and(|kind| OTHER_KINDS.contains(&kind))) {
             out_of_scope += 1;
             continue;
         }
-        let ours: BTreeSet<String> =
-            connections(&cluster(&objects), &options).iter().map(ToString::to_string).collect();
         let text = std::fs::read_to_string(&expected).unwrap();
         let theirs: BTreeSet<String> = text.lines().filter(|it| !it.is_empty()).map(str::to_owned).collect();
-        if ours == theirs {
+        if ours(&objects) == theirs {
             exact += 1;
+            continue;
+        }
+        objects.iter_mut().for_each(forget_host_network);
+        let ours = ours(&objects);
+        if ours == theirs {
+            host_network.push(case);
             continue;
         }
         let mut lines = vec![format!("{case}:")];
         lines.extend(ours.difference(&theirs).take(12).map(|it| format!("  only ours:   {it}")));
         lines.extend(theirs.difference(&ours).take(12).map(|it| format!("  only theirs: {it}")));
-        different.push(lines.join("\n"));
+        wrong.push(lines.join("\n"));
     }
-    eprintln!("{exact} exact, {} different, {out_of_scope} out of scope", different.len());
-    assert!(different.is_empty(), "{}", different.join("\n"));
+    assert!(wrong.is_empty(), "{exact} exact, {} wrong:\n{}", wrong.len(), wrong.join("\n"));
+    assert_eq!(host_network, HOST_NETWORK);
+    assert_eq!((exact, out_of_scope), (16, 50));
 }
 
-fn files_named(folder: &Path) -> Vec<PathBuf> {
+fn ours(objects: &[Value]) -> BTreeSet<String> {
+    // That tool's choice: a block never matches a pod.
+    let options = Options { ip_blocks_match_pods: false, ..Options::default() };
+    connections(&cluster(objects), &options).iter().map(ToString::to_string).collect()
+}
+
+fn forget_host_network(object: &mut Value) {
+    for spec in ["/spec", "/spec/template/spec"] {
+        if let Some(spec) = object.pointer_mut(spec).and_then(Value::as_object_mut) {
+            spec.remove("hostNetwork");
+        }
+    }
+}
+
+fn files_in(folder: &Path) -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|it| it.unwrap().path()).collect();
     found.sort();
     found

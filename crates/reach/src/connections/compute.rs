@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use kilter_model::{
-    Cluster, Direction, Event, Labels, Namespace, Origin, Peer, Pod, PortRange, PortSet, Protocol,
+    Cluster, Direction, Event, IpBlock, Labels, Namespace, Origin, Peer, Pod, PortRange, PortSet, Protocol,
     WorkloadRef,
 };
 use kilter_policy::parts::{GroupKey, Numbers, Partition, Posture, Traits, Vocabulary, Words, compile};
@@ -172,11 +172,11 @@ fn outside(
     facets: &mut Numbered<Facets>,
 ) -> Vec<(Range, usize)> {
     let partition = Partition::new(words.blocks().iter().map(|(id, block)| (*id, block)), &[]);
-    let prefixes = prefixes(cluster, direction);
+    let blocks = blocks(cluster, direction);
     let families = [true, false]
         .into_iter()
         .filter(|ipv4| options.pod_cidrs.iter().any(|it| it.addr().is_ipv4() == *ipv4));
-    let ranges = families.flat_map(|ipv4| ranges::cut(&prefixes, ipv4));
+    let ranges = families.flat_map(|ipv4| ranges::cut(blocks.iter().copied(), ipv4));
     let mut known = |range: Range| {
         let region = partition.find(IpNet::from(range.first));
         let traits = region.map(|(_, region)| region.traits()).unwrap_or_default();
@@ -185,22 +185,18 @@ fn outside(
     ranges.map(&mut known).collect()
 }
 
-/// All blocks and holes of the rules of one direction.
-fn prefixes(cluster: &Cluster, direction: Direction) -> BTreeSet<IpNet> {
-    let mut prefixes = BTreeSet::new();
-    for policy in cluster.policies() {
-        let rules = match direction {
-            Direction::Ingress => &policy.ingress,
-            Direction::Egress => &policy.egress,
-        };
-        for peer in rules.iter().flatten().flat_map(|rule| rule.peers.iter().flatten()) {
-            if let Peer::IpBlock(block) = peer {
-                prefixes.insert(block.cidr);
-                prefixes.extend(block.except.iter().copied());
-            }
-        }
-    }
-    prefixes
+/// All blocks of the rules of one direction.
+fn blocks(cluster: &Cluster, direction: Direction) -> BTreeSet<&IpBlock> {
+    let rules = cluster.policies().flat_map(|policy| match direction {
+        Direction::Ingress => policy.ingress.iter().flatten(),
+        Direction::Egress => policy.egress.iter().flatten(),
+    });
+    let peers = rules.flat_map(|rule| rule.peers.iter().flatten());
+    let blocks = peers.filter_map(|peer| match peer {
+        Peer::IpBlock(block) => Some(block),
+        Peer::Pods { .. } => None,
+    });
+    blocks.collect()
 }
 
 /// The cluster, with the namespaces that manifests imply but do not declare. Every namespace has
