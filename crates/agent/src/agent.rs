@@ -143,6 +143,12 @@ impl Handle {
         self.inner.applied.clone()
     }
 
+    /// Resolves when the agent works no more, whatever the reason: a node process without an agent
+    /// should end, so that somebody starts it again.
+    pub async fn stopped(&self) {
+        self.inner.engine.closed().await;
+    }
+
     /// Stops the agent and waits until it has. Pods keep their network and their rows.
     pub async fn shutdown(&self) {
         self.inner.stop.cancel();

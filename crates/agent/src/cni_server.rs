@@ -4,6 +4,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use kilter_wire::cni::{CniError, NetConf, code};
@@ -17,6 +18,9 @@ use crate::wiring::{Add, Wiring};
 
 /// A request is a few hundred bytes.
 const MAX_REQUEST: u64 = 1 << 20;
+
+/// Before the next attempt when nothing can be accepted.
+const BREATH: Duration = Duration::from_millis(100);
 
 /// Listens; a socket left by a process that was killed is replaced. Only root may ask.
 pub fn listen(socket: &Path) -> Result<UnixListener> {
@@ -41,7 +45,7 @@ pub async fn serve(listener: UnixListener, wiring: Arc<Wiring>) {
             Err(error) => {
                 tracing::warn!(%error, "the plugin's socket cannot accept");
                 // Out of descriptors, most likely: accepting again at once would only spin.
-                tokio::task::yield_now().await;
+                tokio::time::sleep(BREATH).await;
             }
         }
     }

@@ -182,7 +182,6 @@ impl Engine {
 
     /// Cuts a container off, however far it is; its link and its address are still to go.
     pub(crate) fn cut_off(&mut self, container: &str) -> Result<Option<Leaving>, Refusal> {
-        self.waiting.retain(|waiting| waiting.container != container);
         let Some(entry) = self.containers.get(container) else { return Ok(None) };
         let reservation = entry.reservation.clone();
         self.datapath

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use kilter_model::Event;
 use kilter_testkit::wait_until;
-use world::{PATIENCE, Wired, World, namespace, node, only_from, pod};
+use world::{PATIENCE, Wired, World, namespace, node, only_from, pod, service};
 
 /// Long enough for an answer on one machine, short enough to wait for one that must not come.
 const SILENCE: Duration = Duration::from_millis(300);
@@ -198,4 +198,75 @@ fn the_node_itself_reaches_its_pods_whatever_policy_says() {
     let unused =
         world.node.run(|| std::net::TcpStream::connect(("10.244.1.200", 80)).unwrap_err().kind()).unwrap();
     assert_eq!(unused, ErrorKind::HostUnreachable);
+}
+
+/// Says its name to everybody who connects.
+fn greet(pod: &Wired, port: u16, name: &'static str) {
+    let listener = pod.listen(port);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let _ = stream.and_then(|mut stream| stream.write_all(name.as_bytes()));
+        }
+    });
+}
+
+#[test]
+fn services_lead_to_their_endpoints_also_after_a_restart() {
+    let mut world = World::new("services");
+    let cluster = || [namespace("shop"), pod("web"), pod("a"), pod("b")];
+    world.apply(cluster());
+    let (web, a, b) = (world.add("web"), world.add("a"), world.add("b"));
+    greet(&a, 8080, "a");
+    greet(&b, 8081, "b");
+    world.apply(service("front", &[(a.address, 8080)]));
+    assert_eq!(world.read_from(&web, "10.96.0.10:80").as_deref(), Some("a"));
+
+    world.stop();
+    assert_eq!(
+        world.read_from(&web, "10.96.0.10:80").as_deref(),
+        Some("a"),
+        "nobody needs the agent for this"
+    );
+    world.start_unsynced();
+    world.tell(cluster());
+    world.tell(service("front", &[(b.address, 8081)]));
+    world.send(kilter_cluster::Resource::ALL.map(kilter_cluster::Update::Synced).into());
+    let mut applied = world.agent().applied();
+    world.block_on(applied.wait_for(|applied| !applied.is_empty())).unwrap();
+    assert_eq!(world.read_from(&web, "10.96.0.10:80").as_deref(), Some("b"));
+    world.apply(service("front", &[]));
+    assert_eq!(world.read_from(&web, "10.96.0.10:80"), None);
+}
+
+#[test]
+fn what_leaves_the_cluster_bears_the_nodes_address_and_what_stays_does_not() {
+    let mut world = World::new("egress");
+    world.apply([namespace("shop"), pod("web")]);
+    let web = world.add("web");
+    let server = world.fabric.run(|| std::net::TcpListener::bind("10.240.0.1:7000").unwrap()).unwrap();
+    let _client = web.connect(("10.240.0.1".parse().unwrap(), 7000)).unwrap();
+    let (_, from) = server.accept().unwrap();
+    assert_eq!(from.ip().to_string(), "10.240.0.11");
+    assert!((40_000..60_000).contains(&from.port()), "{from}");
+
+    let own = world.node.run(|| std::net::TcpListener::bind("10.240.0.11:7001").unwrap()).unwrap();
+    let _client = web.connect(("10.240.0.11".parse().unwrap(), 7001)).unwrap();
+    assert_eq!(own.accept().unwrap().1.ip(), std::net::IpAddr::V4(web.address));
+}
+
+#[test]
+fn a_burst_of_pods_is_wired_without_doubling_an_address() {
+    let mut world = World::new("burst");
+    let names: Vec<String> = (0..24).map(|i| format!("p{i}")).collect();
+    world.apply([namespace("shop")]);
+    world.tell(names.iter().map(|name| pod(name)));
+    let wired: Vec<Wired> = std::thread::scope(|scope| {
+        let adding: Vec<_> = names.iter().map(|name| scope.spawn(|| world.add(name))).collect();
+        adding.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    let addresses: std::collections::BTreeSet<_> = wired.iter().map(|pod| pod.address).collect();
+    assert_eq!(addresses.len(), names.len());
+    talk(&wired[0], &wired[23], 8080);
+    std::thread::scope(|scope| names.iter().for_each(|name| drop(scope.spawn(|| world.del(name)))));
+    wait_until(PATIENCE, "all of it goes", || world.pod_links().is_empty() && world.records().is_empty());
 }

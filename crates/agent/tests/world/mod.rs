@@ -10,8 +10,9 @@ use std::time::Duration;
 use kilter_agent::{Agent, Config, Handle};
 use kilter_cluster::{Resource, Update};
 use kilter_model::{
-    Event, Labels, Namespace, NamespacedName, NetworkPolicy, Node, Origin, Peer, Pod, PodPhase, PolicyRule,
-    Selector, WorkloadRef,
+    Endpoint, EndpointPort, EndpointSlice, Event, Labels, Namespace, NamespacedName, NetworkPolicy, Node,
+    Origin, Peer, Pod, PodPhase, PolicyRule, Protocol, Selector, Service, ServicePort, ServiceType,
+    TargetPort, WorkloadRef,
 };
 use kilter_netlink::{Netlink, Peer as VethPeer, Veth};
 use kilter_netns::NetNs;
@@ -30,7 +31,7 @@ pub struct World {
     version: u64,
     pub netlink: Netlink,
     pub node: TestNetNs,
-    _fabric: TestNetNs,
+    pub fabric: TestNetNs,
     cgroup: Cgroup,
     pins: BpfFs,
     pub directory: TempDir,
@@ -67,7 +68,7 @@ impl World {
             version: 0,
             netlink,
             node,
-            _fabric: fabric,
+            fabric,
             cgroup: Cgroup(cgroup),
             pins: BpfFs::mount(),
             directory: TempDir::new(label),
@@ -142,6 +143,16 @@ impl World {
         let version = self.version.to_string();
         let mut applied = self.agent().applied();
         self.block_on(applied.wait_for(|applied| applied.values().any(|v| *v == version))).unwrap();
+    }
+
+    /// What a server says to a shell in a pod's namespace and in the node's cgroup, as its containers
+    /// are; `None` when the connection is refused.
+    pub fn read_from(&self, pod: &Wired, to: &str) -> Option<String> {
+        let (host, port) = to.split_once(':').unwrap();
+        let join = format!("echo $$ > {}/cgroup.procs", self.cgroup.0.display());
+        let script = format!("{join} && exec 3<>/dev/tcp/{host}/{port} && timeout 5 cat <&3");
+        let output = pod.netns.run(|| Command::new("bash").args(["-c", &script]).output().unwrap()).unwrap();
+        output.status.success().then(|| String::from_utf8(output.stdout).unwrap())
     }
 
     pub fn socket(&self) -> PathBuf {
@@ -306,6 +317,45 @@ pub fn pod(name: &str) -> Event {
         terminating: false,
         origin: Origin::Builtin,
     })
+}
+
+/// Service `shop/NAME` at 10.96.0.10:80, and its endpoints.
+pub fn service(name: &str, endpoints: &[(Ipv4Addr, u16)]) -> [Event; 2] {
+    let named = NamespacedName::new("shop", name);
+    let port = endpoints.first().map_or(1, |(_, port)| *port);
+    let service = Service {
+        name: named.clone(),
+        service_type: ServiceType::ClusterIp,
+        selector: None,
+        cluster_ips: vec!["10.96.0.10".parse().unwrap()],
+        headless: false,
+        ports: vec![ServicePort {
+            name: "".into(),
+            protocol: Protocol::Tcp,
+            port: 80,
+            target: TargetPort::Number(port),
+            node_port: None,
+        }],
+        publish_not_ready: false,
+        external_name: None,
+        origin: Origin::Builtin,
+    };
+    let endpoint = |address: &Ipv4Addr| Endpoint {
+        address: (*address).into(),
+        ready: true,
+        serving: true,
+        terminating: false,
+        node: None,
+        pod: None,
+        hostname: None,
+    };
+    let slice = EndpointSlice {
+        name: NamespacedName::new("shop", format!("{name}-1")),
+        service: named,
+        ports: vec![EndpointPort { name: "".into(), protocol: Protocol::Tcp, port }],
+        endpoints: endpoints.iter().map(|(address, _)| endpoint(address)).collect(),
+    };
+    [Event::Service(service), Event::EndpointSlice(slice)]
 }
 
 /// Only these pods may open connections to `to`.
