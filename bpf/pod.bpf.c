@@ -8,6 +8,7 @@
 #include "lib/flow.h"
 #include "lib/parse.h"
 #include "lib/redirect.h"
+#include "lib/reset.h"
 
 /* Whether this entry says that `sender` is the pod behind this link, and its MAC is right. */
 static __always_inline bool sent_from_here(struct __sk_buff *skb, const struct flow *flow, __u32 sender)
@@ -39,6 +40,23 @@ static __always_inline int check_source(struct __sk_buff *skb, const struct pack
 	return DROP_NONE;
 }
 
+/* No mark survives the way out of a pod's namespace: one that is here was set by our programs. */
+static __always_inline bool is_our_reset(struct __sk_buff *skb)
+{
+	return skb->mark == config.reset_mark;
+}
+
+static __always_inline int revoked_from_pod(struct __sk_buff *skb, const struct packet *packet,
+					    const struct flow *flow, __u32 sender)
+{
+	if (is_our_reset(skb)) {
+		skb->mark = 0;
+		return deliver(skb, packet, flow, sender);
+	}
+	tell_revoked(skb, packet, flow);
+	return is_resettable(packet) ? reset_from_pod(skb, packet, flow, sender) : DROP;
+}
+
 /* A first packet, or one whose flow must be looked at more closely. */
 static __noinline int from_pod_slow(struct __sk_buff *skb, const struct packet *packet)
 {
@@ -55,7 +73,7 @@ static __noinline int from_pod_slow(struct __sk_buff *skb, const struct packet *
 	flow = bpf_map_lookup_elem(&flows, &key);
 	if (flow && !opens(packet) && sent_from_here(skb, flow, sender)) {
 		if (!flow_allows_now(&key, flow))
-			return drop_revoked(skb, packet, flow);
+			return revoked_from_pod(skb, packet, flow, sender);
 		flow_touch(flow, packet, sender);
 		return deliver(skb, packet, flow, sender);
 	}
@@ -136,6 +154,15 @@ static __always_inline int from_own_node(struct __sk_buff *skb, const struct pac
 	return PASS;
 }
 
+static __always_inline int revoked_to_pod(struct __sk_buff *skb, const struct packet *packet,
+					  const struct flow *flow, __u32 sender)
+{
+	if (is_our_reset(skb))
+		return PASS;
+	tell_revoked(skb, packet, flow);
+	return is_resettable(packet) ? reset_to_pod(skb, packet, flow, sender) : DROP;
+}
+
 static __noinline int to_pod_slow(struct __sk_buff *skb, const struct packet *packet)
 {
 	struct flow_key key;
@@ -151,9 +178,9 @@ static __noinline int to_pod_slow(struct __sk_buff *skb, const struct packet *pa
 	fresh.opener = sender;
 	flow = bpf_map_lookup_elem(&flows, &key);
 	if (flow && !opens(packet)) {
-		if (came_as_known(skb, flow, sender)) {
+		if (came_as_known(skb, flow, sender) || is_our_reset(skb)) {
 			if (!flow_allows_now(&key, flow))
-				return drop_revoked(skb, packet, flow);
+				return revoked_to_pod(skb, packet, flow, sender);
 			flow_touch(flow, packet, sender);
 			if (packet->kind == PACKET_FIRST_FRAGMENT)
 				remember_fragment(packet);

@@ -7,6 +7,7 @@
 #include "lib/flow.h"
 #include "lib/parse.h"
 #include "lib/redirect.h"
+#include "lib/reset.h"
 
 /* Whether this entry is of a pod here and of somebody beyond the uplink, who sent the packet. */
 static __always_inline bool came_over_uplink(const struct flow *flow, __u32 sender)
@@ -26,8 +27,10 @@ static __noinline int from_uplink_slow(struct __sk_buff *skb, const struct packe
 	if (flow && !opens(packet)) {
 		if (!came_over_uplink(flow, sender))
 			return drop(skb, packet, DROP_WRONG_PATH, INGRESS);
-		if (!flow_allows_now(&key, flow))
-			return drop_revoked(skb, packet, flow);
+		if (!flow_allows_now(&key, flow)) {
+			tell_revoked(skb, packet, flow);
+			return is_resettable(packet) ? reset_from_uplink(skb, packet, flow, sender) : DROP;
+		}
 		flow_touch(flow, packet, sender);
 		return deliver(skb, packet, flow, sender);
 	}

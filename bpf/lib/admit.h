@@ -112,11 +112,12 @@ static __always_inline bool flow_allows_now(const struct flow_key *key, struct f
 	return !(flow->state & FLOW_REVOKED);
 }
 
-static __always_inline int drop_revoked(struct __sk_buff *skb, const struct packet *packet, const struct flow *flow)
+/* Counts and tells that policy has ended a connection; what becomes of the packet is the caller's. */
+static __always_inline void tell_revoked(struct __sk_buff *skb, const struct packet *packet, const struct flow *flow)
 {
 	enum direction direction = flow->rule[INGRESS] ? INGRESS : EGRESS;
 
-	return drop_by(skb, packet, DROP_REVOKED, direction, flow->rule[direction]);
+	drop_by(skb, packet, DROP_REVOKED, direction, flow->rule[direction]);
 }
 
 #endif

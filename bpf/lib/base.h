@@ -69,6 +69,27 @@ static __always_inline bool same_mac(const void *a, const void *b)
 	return !((x[0] ^ y[0]) | (x[1] ^ y[1]) | (x[2] ^ y[2]));
 }
 
+static __always_inline void copy_mac(void *to, const void *from)
+{
+	__u16 *x = to;
+	const __u16 *y = from;
+
+	x[0] = y[0];
+	x[1] = y[1];
+	x[2] = y[2];
+}
+
+/* Not by copy_mac: without `volatile` the compiler would take the initial zeros for the value. */
+static __always_inline void copy_gateway_mac(void *to)
+{
+	__u16 *x = to;
+	const volatile __u16 *y = (const volatile __u16 *)config.gateway_mac;
+
+	x[0] = y[0];
+	x[1] = y[1];
+	x[2] = y[2];
+}
+
 /* The clock of struct flow: about a second, without a division. */
 static __always_inline __u32 clock_now(void)
 {

@@ -11,7 +11,7 @@ static __always_inline void end_is_pod(struct flow_end *end, const struct endpoi
 	end->kind = END_POD;
 	end->via = endpoint->ifindex;
 	end->slot = endpoint->slot;
-	__builtin_memcpy(end->mac, endpoint->mac, ETH_ALEN);
+	copy_mac(end->mac, endpoint->mac);
 }
 
 /* 0 when no route leads there. */

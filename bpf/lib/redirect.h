@@ -30,8 +30,8 @@ static __always_inline int to_pod_of(struct __sk_buff *skb, const struct flow_en
 		return PASS;
 	if (data + sizeof(*ethernet) > (void *)(long)skb->data_end)
 		return DROP;
-	__builtin_memcpy(ethernet->h_dest, end->mac, ETH_ALEN);
-	__builtin_memcpy(ethernet->h_source, (const void *)config.gateway_mac, ETH_ALEN);
+	copy_mac(ethernet->h_dest, end->mac);
+	copy_gateway_mac(ethernet->h_source);
 	return bpf_redirect_peer(end->via, 0);
 }
 

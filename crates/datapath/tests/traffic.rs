@@ -2,58 +2,13 @@
 
 mod common;
 
-use std::io::{ErrorKind, Read, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
-use std::time::Duration;
+use std::io::{ErrorKind, Write as _};
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 
 use common::*;
 use kilter_datapath::DropReason;
 use kilter_model::Direction;
 use kilter_netns::NetNs;
-
-/// An echo server over TCP in a namespace; it ends with the first connection that does.
-fn serve(netns: &NetNs, address: Ipv4Addr, port: u16) -> std::thread::JoinHandle<()> {
-    let listener = netns.run(|| TcpListener::bind((address, port))).unwrap().unwrap();
-    std::thread::spawn(move || {
-        let Ok((mut stream, _)) = listener.accept() else { return };
-        let mut buffer = [0; 65_536];
-        while let Ok(read) = stream.read(&mut buffer) {
-            if read == 0 || stream.write_all(&buffer[..read]).is_err() {
-                return;
-            }
-        }
-    })
-}
-
-fn connect(netns: &NetNs, to: Ipv4Addr, port: u16, timeout: Duration) -> std::io::Result<TcpStream> {
-    let to = SocketAddr::V4(SocketAddrV4::new(to, port));
-    let stream = netns.run(|| TcpStream::connect_timeout(&to, timeout)).unwrap()?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    Ok(stream)
-}
-
-/// Sends and expects the same back.
-#[track_caller]
-fn echo(stream: &mut TcpStream, length: usize) {
-    let sent: Vec<u8> = (0..length).map(|i| i as u8).collect();
-    let mut back = vec![0; length];
-    let mut writer = stream.try_clone().unwrap();
-    std::thread::scope(|scope| {
-        scope.spawn(|| writer.write_all(&sent).unwrap());
-        stream.read_exact(&mut back).unwrap();
-    });
-    assert!(sent == back, "other bytes came back");
-}
-
-#[track_caller]
-fn assert_reaches(from: &NetNs, server: &NetNs, to: Ipv4Addr, port: u16) {
-    let thread = serve(server, to, port);
-    let mut stream = connect(from, to, port, PATIENCE).unwrap();
-    echo(&mut stream, 10);
-    echo(&mut stream, 300_000);
-    drop(stream);
-    thread.join().unwrap();
-}
 
 #[test]
 fn tcp_on_one_node() {
@@ -127,12 +82,6 @@ impl TcpListenerIn {
     fn new(netns: &NetNs, address: Ipv4Addr, port: u16) -> Self {
         Self { _listener: netns.run(|| TcpListener::bind((address, port))).unwrap().unwrap() }
     }
-}
-
-fn udp(netns: &NetNs, address: Ipv4Addr, port: u16) -> UdpSocket {
-    let socket = netns.run(|| UdpSocket::bind((address, port))).unwrap().unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    socket
 }
 
 #[test]
@@ -223,15 +172,7 @@ fn packets_to_the_outside_are_marked_and_nothing_else_is() {
     let fabric = Fabric::new();
     let (mut one, mut two) = (Node::new(&fabric, 1), Node::new(&fabric, 2));
     let (a, b) = (one.pod(5), two.pod(5));
-    let rules = format!(
-        "table ip t {{\nchain c {{\ntype nat hook postrouting priority 100;\n\
-         oifname \"eth0\" meta mark {:#x} masquerade\n}}\n}}\n",
-        kilter_datapath::EGRESS_MARK
-    );
-    let file = std::env::temp_dir().join(format!("kilter-test-nft-{}", std::process::id()));
-    std::fs::write(&file, rules).unwrap();
-    command(&one.netns, &format!("nft -f {}", file.display()));
-    std::fs::remove_file(&file).unwrap();
+    masquerade(&one);
 
     // Whoever answers sees the node, since nobody out there knows pods.
     let server = udp(&fabric.netns, OUTSIDE, 5000);

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
+mod sockets;
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::process::Command;
@@ -16,6 +18,8 @@ use kilter_policy::{
     ClassId, Decision, Interval, Plan, PostureId, ProtocolClass, RuleId, SetId, Verdict, Write,
 };
 use kilter_testkit::{BpfFs, TestNetNs, cgroup2_root};
+
+pub use sockets::*;
 
 /// How long anything may take that must happen.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -319,4 +323,18 @@ fn base_rows() -> Vec<Write> {
         }
     }
     rows
+}
+
+/// What the agent has nftables do: masquerade marked packets where they leave the node.
+#[track_caller]
+pub fn masquerade(node: &Node) {
+    let rules = format!(
+        "table ip t {{\nchain c {{\ntype nat hook postrouting priority 100;\n\
+         oifname \"eth0\" meta mark {:#x} masquerade\n}}\n}}\n",
+        kilter_datapath::EGRESS_MARK
+    );
+    let dir = kilter_testkit::TempDir::new("nft");
+    let file = dir.path().join("rules");
+    std::fs::write(&file, rules).unwrap();
+    command(&node.netns, &format!("nft -f {}", file.display()));
 }
