@@ -1,4 +1,5 @@
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -16,8 +17,10 @@ impl TempDir {
     #[track_caller]
     pub fn new(label: &str) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
+        static SWEPT: Once = Once::new();
+        SWEPT.call_once(sweep);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("kilter-test-{label}-{}-{number}", std::process::id()));
+        let path = std::env::temp_dir().join(format!("{PREFIX}{label}-{}-{number}", std::process::id()));
         std::fs::create_dir(&path).unwrap_or_else(|error| panic!("make {}: {error}", path.display()));
         Self { path }
     }
@@ -30,14 +33,42 @@ impl TempDir {
 
 impl Drop for TempDir {
     fn drop(&mut self) {
-        for mount_point in mount_points().into_iter().rev().filter(|point| point.starts_with(&self.path)) {
-            let _ = umount2(&mount_point, MntFlags::MNT_DETACH);
-        }
         // A test that fails must show its own message, so nothing here panics.
-        if let Err(error) = std::fs::remove_dir_all(&self.path) {
+        if let Err(error) = remove(&self.path) {
             eprintln!("left behind: {}: {error}", self.path.display());
         }
     }
+}
+
+/// How the name of every [`TempDir`] begins; label, process and number follow.
+const PREFIX: &str = "kilter-test-";
+
+/// Detaches what is mounted below, then removes the directory.
+fn remove(path: &Path) -> std::io::Result<()> {
+    for mount_point in mount_points().into_iter().rev().filter(|point| point.starts_with(path)) {
+        umount2(&mount_point, MntFlags::MNT_DETACH)?;
+    }
+    std::fs::remove_dir_all(path)
+}
+
+/// Removes what tests that were killed have left: no destructor ran for them.
+fn sweep() {
+    let Ok(entries) = std::fs::read_dir(std::env::temp_dir()) else { return };
+    for path in entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if owner(&name).is_some_and(|owner| !Path::new("/proc").join(owner).exists()) {
+            // Another process may be sweeping the same leftovers.
+            let _ = remove(&path);
+        }
+    }
+}
+
+/// The process that made a directory of this name.
+fn owner(name: &str) -> Option<&str> {
+    let (front, number) = name.strip_prefix(PREFIX)?.rsplit_once('-')?;
+    let (_, process) = front.rsplit_once('-')?;
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    (digits(number) && digits(process)).then_some(process)
 }
 
 /// A bpffs of this test alone; unmounting it on drop drops every pin.
@@ -112,6 +143,25 @@ mod tests {
         let mount = parse_mount(line).unwrap();
         assert_eq!((mount.point.to_str(), mount.kind.as_str()), (Some("/mnt two"), "cgroup2"));
         assert!(parse_mount("no separator").is_none());
+    }
+
+    #[test]
+    fn only_directories_of_this_form_have_an_owner() {
+        assert_eq!(owner("kilter-test-netns-22056-14"), Some("22056"));
+        assert_eq!(owner("kilter-test-two-words-7-0"), Some("7"));
+        for other in ["kilter-test-nft-22056", "kilter-test-netns-x-1", "tmp-netns-1-1"] {
+            assert_eq!(owner(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn what_a_killed_test_left_is_swept() {
+        let mut killed = std::process::Command::new("true").spawn().unwrap();
+        killed.wait().unwrap();
+        let left = std::env::temp_dir().join(format!("{PREFIX}swept-{}-0", killed.id()));
+        std::fs::create_dir_all(left.join("inside")).unwrap();
+        sweep();
+        assert!(!left.exists());
     }
 
     #[test]
