@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::HeaderMap;
 use http::header::CONTENT_TYPE;
+use http::{HeaderMap, Request};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use serde_json::Value;
 
 use crate::status::Status;
+use crate::{decode, protobuf};
 
 /// The largest body that is taken (as etcd-backed servers do).
 pub const LIMIT: usize = 3 * 1024 * 1024;
@@ -42,13 +45,27 @@ pub fn media_type(headers: &HeaderMap) -> &str {
     value.split(';').next().unwrap_or_default().trim()
 }
 
-/// Checks that the body is JSON; clients that say nothing mean JSON.
+/// A document of whatever kind, as JSON, with the paths of fields that appear twice; null where the
+/// body is empty.
 ///
 /// # Errors
-/// 415.
-pub fn expect_json(headers: &HeaderMap) -> Result<(), Status> {
-    match media_type(headers) {
-        "" | "application/json" | "*/*" => Ok(()),
-        other => Err(Status::unsupported_media_type(other, &["application/json"])),
+/// 415 for what is neither JSON nor protobuf, 400 for what cannot be read, 413, 408.
+pub async fn document(request: Request<Incoming>) -> Result<(Value, Vec<String>), Status> {
+    let media_type = media_type(request.headers()).to_owned();
+    let is_protobuf = media_type == protobuf::MEDIA_TYPE;
+    let known = is_protobuf || matches!(media_type.as_str(), "" | "application/json" | "*/*");
+    let bytes = read(request.into_body()).await?;
+    match (known, is_protobuf) {
+        _ if bytes.is_empty() => Ok((Value::Null, vec![])),
+        (false, _) => {
+            Err(Status::unsupported_media_type(&media_type, &["application/json", protobuf::MEDIA_TYPE]))
+        }
+        (true, false) => decode::json(&bytes),
+        (true, true) => match protobuf::decode(&bytes) {
+            Ok(value) => Ok((value, vec![])),
+            Err(error) => {
+                Err(Status::bad_request(format!("the body of the request is not valid protobuf: {error}")))
+            }
+        },
     }
 }

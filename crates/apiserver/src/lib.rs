@@ -28,6 +28,7 @@ mod namespaces;
 mod negotiate;
 mod openapi;
 pub mod pki;
+mod protobuf;
 mod registry;
 mod render;
 mod request;

@@ -11,7 +11,6 @@ use serde_json::{Value, json};
 
 use crate::api::Api;
 use crate::body;
-use crate::decode;
 use crate::kubelet::{self, Address};
 use crate::meta;
 use crate::registry::Part;
@@ -28,8 +27,7 @@ fn success(code: StatusCode) -> Answer {
 }
 
 async fn read(request: Request<Incoming>, kind: &str) -> Result<Value, Status> {
-    body::expect_json(request.headers())?;
-    let (value, _) = decode::json(&body::read(request.into_body()).await?)?;
+    let (value, _) = body::document(request).await?;
     match value["kind"].as_str() {
         None | Some("") if value.is_object() => Ok(value),
         Some(found) if found == kind => Ok(value),

@@ -4,7 +4,6 @@ use serde_json::{Value, json};
 
 use crate::api::Api;
 use crate::body;
-use crate::decode;
 use crate::negotiate;
 use crate::registry::{Deletion, key_target};
 use crate::render::Renderer;
@@ -68,13 +67,10 @@ pub async fn delete_collection(
 
 /// The DeleteOptions in the body; null where there is none.
 async fn options(request: Request<Incoming>) -> Result<Value, Status> {
-    let media_type = body::expect_json(request.headers());
-    let bytes = body::read(request.into_body()).await?;
-    if bytes.is_empty() {
-        return Ok(Value::Null);
+    let (value, _) = body::document(request).await?;
+    if value.is_null() {
+        return Ok(value);
     }
-    media_type?;
-    let (value, _) = decode::json(&bytes)?;
     match value["kind"].as_str() {
         None | Some("" | "DeleteOptions") if value.is_object() => Ok(value),
         _ => Err(Status::bad_request("the body of a deletion must be DeleteOptions")),

@@ -25,8 +25,7 @@ pub async fn scale(
         Method::GET => api.registry.get(&target)?,
         Method::PUT => {
             let options = WriteOptions::parse("UpdateOptions", query)?;
-            body::expect_json(request.headers())?;
-            let (wanted, _) = decode::json(&body::read(request.into_body()).await?)?;
+            let (wanted, _) = body::document(request).await?;
             let mut change = |object: Value| with_scale(&target, object, &wanted);
             api.registry.modify(&target, Part::Main, options.dry_run, &mut change)?
         }

@@ -54,9 +54,7 @@ async fn read_object(
     options: WriteOptions,
     request: Request<Incoming>,
 ) -> Result<(Value, Vec<String>), Status> {
-    body::expect_json(request.headers())?;
-    let bytes = body::read(request.into_body()).await?;
-    let (mut value, duplicates) = decode::json(&bytes)?;
+    let (mut value, duplicates) = body::document(request).await?;
     let warnings = decode::object(resource, &mut value, &duplicates, options.field_validation)?;
     Ok((views::to_storage(resource, value), warnings))
 }
