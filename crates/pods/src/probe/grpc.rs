@@ -41,11 +41,13 @@ pub(super) async fn check(
             None => bail!("the answer has no grpc status"),
         }
     };
+    let mut exchange = std::pin::pin!(exchange);
     tokio::select! {
-        status = exchange => status,
+        status = &mut exchange => status,
         ended = connection => {
             ended?;
-            bail!("the server closed the connection without an answer")
+            // It may end just after it has handed over the answer.
+            exchange.await
         }
     }
 }

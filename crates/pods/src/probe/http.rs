@@ -20,12 +20,14 @@ where
     let mut request = Request::get(path).body(Empty::<bytes::Bytes>::new())?;
     *request.headers_mut() = all_headers(authority, headers)?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let mut response = std::pin::pin!(sender.send_request(request));
     // The body is not read: once the headers are there, the connection may go.
     tokio::select! {
-        response = sender.send_request(request) => Ok(response?.status().as_u16()),
+        response = &mut response => Ok(response?.status().as_u16()),
         ended = connection => {
             ended?;
-            anyhow::bail!("the server closed the connection without an answer")
+            // It may end just after it has handed over the answer.
+            Ok(response.await?.status().as_u16())
         }
     }
 }
