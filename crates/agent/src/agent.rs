@@ -1,3 +1,4 @@
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -65,60 +66,83 @@ impl Agent {
         let (drops, _) = broadcast::channel(DROPS);
         let (reaper, doomed) = mpsc::unbounded_channel();
         let stop = CancellationToken::new();
-        let listener_path = config.socket.clone();
-        let node = config.node.to_string();
+        let (node, socket) = (config.node.to_string(), config.socket.clone());
 
         let channels = Channels { applied, drops: drops.clone(), reaper: reaper.clone() };
-        let (ready, started) = oneshot::channel();
-        let deciding = spawn("kilter-engine", move || match open(config, channels) {
-            Ok((opened, events, mtu)) => {
-                if ready.send(Ok((events, mtu))).is_ok() {
-                    opened.run(commands);
-                }
-            }
-            Err(error) => drop(ready.send(Err(error))),
-        })?;
-        let (events, mtu) = started.await.context("BUG: the engine ended without a word")??;
-
-        let reaping = {
-            let engine = engine.clone();
-            let stop = stop.clone();
-            spawn("kilter-reaper", move || {
-                on_own_runtime(
-                    stop,
-                    async move { Ok(reaper::run(Netlink::current()?, doomed, engine).await) },
-                );
-            })?
-        };
+        let (deciding, opened) = decide(config, channels, commands)?;
+        let (events, mtu) = opened.await.context("BUG: the engine ended without a word")??;
+        let reaping = reap(doomed, engine.clone(), stop.clone())?;
         let reporting = {
             let (engine, stop) = (engine.clone(), stop.clone());
             spawn("kilter-events", move || report(events, &engine, &stop))?
         };
-        let (listening, listens) = oneshot::channel();
-        let serving = {
-            let (engine, stop) = (engine.clone(), stop.clone());
-            spawn("kilter-cni", move || {
-                on_own_runtime(stop, async move {
-                    let netlink = Netlink::current()?;
-                    let listener = cni_server::listen(&listener_path);
-                    let listener = match listener {
-                        Ok(listener) => listener,
-                        Err(error) => return Ok(drop(listening.send(Err(error)))),
-                    };
-                    let _ = listening.send(Ok(()));
-                    let wiring = Wiring { netlink, mtu, engine, reaper, locks: Locks::default() };
-                    cni_server::serve(listener, Arc::new(wiring)).await;
-                    Ok(())
-                });
-            })?
-        };
-        listens.await.context("the plugin's socket cannot be served")??;
+        let (serving, listens) = serve(socket, mtu, engine.clone(), reaper, stop.clone())?;
+        listens.await.context("the plugin's socket cannot be served; see the log")??;
 
         tokio::spawn(until(stop.clone(), follow(updates, engine.clone())));
         tokio::spawn(until(stop.clone(), tick(engine.clone())));
-        let threads = std::sync::Mutex::new(vec![deciding, reaping, serving, reporting]);
+        let threads = std::sync::Mutex::new(vec![deciding, reaping, reporting, serving]);
         Ok(Handle { inner: Arc::new(Inner { node, engine, applied: applied_seen, drops, stop, threads }) })
     }
+}
+
+type Opened = Result<(EventSource, u32)>;
+
+/// Opens everything on the engine's thread, which then serves `commands`.
+fn decide(
+    config: Config,
+    channels: Channels,
+    commands: mpsc::Receiver<Command>,
+) -> Result<(JoinHandle<()>, oneshot::Receiver<Opened>)> {
+    let (ready, opened) = oneshot::channel();
+    let thread = spawn("kilter-engine", move || match open(config, channels) {
+        Ok((engine, events, mtu)) => {
+            if ready.send(Ok((events, mtu))).is_ok() {
+                engine.run(commands);
+            }
+        }
+        Err(error) => drop(ready.send(Err(error))),
+    })?;
+    Ok((thread, opened))
+}
+
+fn reap(
+    doomed: mpsc::UnboundedReceiver<Leaving>,
+    engine: mpsc::Sender<Command>,
+    stop: CancellationToken,
+) -> Result<JoinHandle<()>> {
+    spawn("kilter-reaper", move || {
+        on_own_runtime(stop, async move {
+            reaper::run(Netlink::current()?, doomed, engine).await;
+            Ok(())
+        });
+    })
+}
+
+/// Serves the plugin; says when the socket accepts.
+fn serve(
+    socket: PathBuf,
+    mtu: u32,
+    engine: mpsc::Sender<Command>,
+    reaper: mpsc::UnboundedSender<Leaving>,
+    stop: CancellationToken,
+) -> Result<(JoinHandle<()>, oneshot::Receiver<Result<()>>)> {
+    let (listening, listens) = oneshot::channel();
+    let thread = spawn("kilter-cni", move || {
+        on_own_runtime(stop, async move {
+            let netlink = Netlink::current()?;
+            let listener = match cni_server::listen(&socket) {
+                Ok(listener) => listener,
+                Err(error) => return Ok(drop(listening.send(Err(error)))),
+            };
+            let wiring = Wiring { netlink, mtu, engine, reaper, locks: Locks::default() };
+            if listening.send(Ok(())).is_ok() {
+                cni_server::serve(listener, Arc::new(wiring)).await;
+            }
+            Ok(())
+        });
+    })?;
+    Ok((thread, listens))
 }
 
 impl Handle {
