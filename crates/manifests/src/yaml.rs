@@ -24,6 +24,8 @@ pub(crate) fn documents(path: &str, bytes: &[u8]) -> Result<Vec<Document>, Error
     let options = serde_saphyr::options! {
         legacy_octal_numbers: true,
         with_snippet: false,
+        // Far deeper than any manifest, and shallow enough for any stack.
+        budget: serde_saphyr::budget! { max_depth: 256 },
     };
     let read: Vec<Spanned<Value>> =
         serde_saphyr::from_multiple_with_options(text, options).map_err(|e| syntax(path, &e))?;
@@ -37,6 +39,8 @@ fn options() -> serde_saphyr::Options {
     serde_saphyr::options! {
         legacy_octal_numbers: true,
         with_snippet: false,
+        // Far deeper than any manifest, and shallow enough for any stack.
+        budget: serde_saphyr::budget! { max_depth: 256 },
     }
 }
 
@@ -104,9 +108,18 @@ fn syntax(path: &str, error: &serde_saphyr::Error) -> Error {
     Error::Syntax { place, message: message(error) }
 }
 
-/// The parser's message without the position, which stands before it already.
+/// The parser's message without the position, which stands before it already, and without advice
+/// about the parser's own settings.
 fn message(error: &serde_saphyr::Error) -> String {
-    let text = error.without_snippet().to_string();
+    use serde_saphyr::Error::{DuplicateMappingKey, NonFiniteFloat};
+    let text = match error.without_snippet() {
+        DuplicateMappingKey { key: Some(key), .. } => {
+            return format!("the key {key} is already in this mapping");
+        }
+        DuplicateMappingKey { key: None, .. } => return "this key is already in this mapping".into(),
+        NonFiniteFloat { .. } => return "infinity and NaN are not numbers that JSON can carry".into(),
+        other => other.to_string(),
+    };
     let first = text.lines().next().unwrap_or_default();
     let end = error.location().and_then(|l| first.find(&format!(" at line {}", l.line())));
     first[..end.unwrap_or(first.len())].trim_end_matches([':', ',', ' ']).to_owned()

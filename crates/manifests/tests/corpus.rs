@@ -28,20 +28,28 @@ fn every_folder_loads_or_says_why_not() {
 fn outcome(folder: &Path) -> String {
     let loaded = match load(&[Source::Path(folder.to_owned())], &Options::default()) {
         Ok(loaded) => loaded,
-        Err(error) => return format!("ERROR {error}"),
+        Err(error) => return format!("ERROR {}", error.to_string().lines().next().unwrap_or_default()),
     };
     let events = match events(&loaded) {
         Ok(events) => events.len(),
         Err(error) => return format!("ERROR {error}"),
     };
     let mut text = format!("{} objects, {events} events", loaded.objects.len());
+    let (mut replaced, mut unknown) = (0, 0);
     for warning in loaded.warnings {
         match warning {
             Warning::UnsupportedKinds(kinds) => {
                 let each: Vec<_> = kinds.iter().map(|(k, n)| format!("{k} ({n})")).collect();
                 write!(text, "; unsupported: {}", each.join(", ")).unwrap();
             }
-            other => write!(text, "; {other}").unwrap(),
+            Warning::Replaced { .. } => replaced += 1,
+            Warning::UnknownField { .. } => unknown += 1,
+            Warning::Invalid(_) => unreachable!("only where tolerated"),
+        }
+    }
+    for (count, what) in [(replaced, "replaced"), (unknown, "unknown fields")] {
+        if count > 0 {
+            write!(text, "; {count} {what}").unwrap();
         }
     }
     text

@@ -110,7 +110,7 @@ fn local(context: &Context, line: u64, field: &str, name: &str) -> Result<PathBu
         let advice = "remote sources are not supported yet; clone the repository and name the local path";
         return Err(context.error(line, field, format!("{name}: {advice}")));
     }
-    Ok(context.folder.join(name))
+    Ok(context.beside(name))
 }
 
 fn kustomization_in(

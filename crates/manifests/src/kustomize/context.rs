@@ -1,4 +1,4 @@
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use crate::error::{Error, Place};
 
@@ -31,11 +31,28 @@ impl Context {
         Ok((path, bytes))
     }
 
+    /// A path relative to this file's directory, without detours (`a/../b`), as kustomize has it.
+    pub fn beside(&self, name: &str) -> PathBuf {
+        let mut clean = PathBuf::new();
+        for part in self.folder.join(name).components() {
+            match part {
+                Component::CurDir => {}
+                Component::ParentDir
+                    if matches!(clean.components().next_back(), Some(Component::Normal(_))) =>
+                {
+                    clean.pop();
+                }
+                part => clean.push(part),
+            }
+        }
+        if clean.as_os_str().is_empty() { PathBuf::from(".") } else { clean }
+    }
+
     fn inside(&self, line: u64, field: &str, name: &str) -> Result<PathBuf, Error> {
         if crate::source::is_remote(name) {
             return Err(self.error(line, field, format!("{name}: remote files are not supported yet")));
         }
-        let path = self.folder.join(name);
+        let path = self.beside(name);
         let real =
             |path: &Path| path.canonicalize().map_err(|source| Error::Read { path: path.to_owned(), source });
         if real(&path)?.starts_with(real(&self.folder)?) {

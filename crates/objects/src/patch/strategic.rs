@@ -173,12 +173,10 @@ impl Merger {
                 target.extend(added);
                 ordered(target, patch, &before, Some(keys.first))
             }
-            // As kustomize orders: what the patch names comes first, except in lists with two keys.
-            Additions::First if keys.second.is_none() => {
-                target.extend(added);
-                ordered(target, patch, &[], Some(keys.first))
+            // As kustomize orders: first what the patch names, by the first key.
+            Additions::First => {
+                ordered(added.into_iter().chain(target).collect(), patch, &[], Some(keys.first))
             }
-            Additions::First => added.into_iter().chain(target).collect(),
         }))
     }
 }
