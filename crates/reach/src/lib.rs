@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-mod connections;
+pub mod connections;
 pub mod interpreter;
 
 pub use connections::{Connection, End, Options, Range, connections, port_text};
