@@ -37,7 +37,7 @@ const SWEEP: &str = "sweep_flows";
 pub struct Datapath {
     pins: Pins,
     maps: Maps,
-    programs: Programs,
+    pub(crate) programs: Programs,
     classes: Classes,
     routes: Routes,
     endpoints: BTreeMap<Ipv4Addr, Endpoint>,
@@ -179,7 +179,7 @@ impl Datapath {
     }
 
     /// `purge`: an address whose flows all go, 0 for none.
-    fn run_sweep(&self, purge: u32) -> Result<Sweep> {
+    pub(crate) fn run_sweep(&self, purge: u32) -> Result<Sweep> {
         let mut context = types::sweep { purge, ..Default::default() }.bytes().to_vec();
         let failed = |source| Error::Run { program: SWEEP, source };
         sys::run(self.programs.get(SWEEP)?, &mut context).map_err(failed)?;

@@ -27,6 +27,16 @@ mod stats;
 mod sys;
 mod table;
 
+#[cfg(test)]
+#[path = "../tests/common/mod.rs"]
+mod common;
+#[cfg(test)]
+mod fixtures;
+
+// The nodes that tests wire use this crate by its name, as any other program does.
+#[cfg(test)]
+extern crate self as kilter_datapath;
+
 pub use config::{Config, Endpoint, NodeRoute};
 pub use datapath::Datapath;
 pub use error::{Error, Result};

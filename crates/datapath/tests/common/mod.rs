@@ -19,6 +19,7 @@ use kilter_policy::{
 };
 use kilter_testkit::{BpfFs, TestNetNs, cgroup2_root};
 
+#[allow(unused_imports, reason = "each test program uses a part of it")]
 pub use sockets::*;
 
 /// How long anything may take that must happen.

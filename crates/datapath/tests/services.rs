@@ -1,0 +1,259 @@
+//! Services at connect time, for sockets of the node's cgroup. The whole process moves into that
+//! cgroup, so these tests have a program of their own and run one after the other.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use common::*;
+use kilter_datapath::{Datapath, DropReason};
+use kilter_model::Protocol;
+use kilter_services::{Backend, Frontend, FrontendRow, Plan, Write};
+use kilter_testkit::cgroup2_root;
+
+const SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
+/// [`SERVICE`] as sockets of IPv6 write it.
+const MAPPED: Ipv6Addr = Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0x0a60, 10);
+
+/// This process is in a node's cgroup until this is dropped.
+struct Inside {
+    before: PathBuf,
+    _alone: MutexGuard<'static, ()>,
+}
+
+impl Inside {
+    fn of(node: &Node) -> Self {
+        static ALONE: Mutex<()> = Mutex::new(());
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = std::fs::read_to_string("/proc/self/cgroup").unwrap();
+        let path = own.lines().find_map(|line| line.strip_prefix("0::/")).unwrap();
+        move_to(&node.config.cgroup);
+        Self { before: cgroup2_root().join(path), _alone: alone }
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        move_to(&self.before);
+    }
+}
+
+fn move_to(cgroup: &std::path::Path) {
+    let procs = cgroup.join("cgroup.procs");
+    std::fs::write(&procs, std::process::id().to_string())
+        .unwrap_or_else(|error| panic!("write {}: {error}", procs.display()));
+}
+
+/// Makes [`SERVICE`]:`port` stand for these backends, under a new revision.
+fn put_service(
+    datapath: &mut Datapath,
+    port: u16,
+    protocol: Protocol,
+    revision: u32,
+    backends: &[(Ipv4Addr, u16)],
+) {
+    let frontend = Frontend { address: SERVICE.into(), port, protocol };
+    let mut plan = Plan::default();
+    for (slot, (address, port)) in (0u32..).zip(backends) {
+        let backend = Backend { address: IpAddr::V4(*address), port: *port };
+        plan.prepare.push(Write::PutBackend { revision, slot, backend });
+    }
+    let row = FrontendRow { revision, count: backends.len() as u32 };
+    plan.switch.push(Write::PutFrontend { frontend, row });
+    datapath.apply_services(&plan).unwrap();
+}
+
+#[test]
+fn a_connection_goes_to_a_backend_and_shows_the_service() {
+    let fabric = Fabric::new();
+    let mut node = Node::new(&fabric, 1);
+    let (a, b, c) = (node.pod(5), node.pod(6), node.pod(7));
+    let _inside = Inside::of(&node);
+    put_service(node.datapath(), 80, Protocol::Tcp, 1, &[(b.address, 8080), (c.address, 8081)]);
+    let at_b = b.netns.run(|| TcpListener::bind((b.address, 8080))).unwrap().unwrap();
+    let at_c = c.netns.run(|| TcpListener::bind((c.address, 8081))).unwrap().unwrap();
+    let mut reached = BTreeSet::new();
+    for _ in 0..64 {
+        let stream = connect(&a.netns, SERVICE, 80, PATIENCE).unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), SocketAddr::from((SERVICE, 80)));
+        for (name, listener) in [("b", &at_b), ("c", &at_c)] {
+            listener.set_nonblocking(true).unwrap();
+            if let Ok((server, peer)) = listener.accept() {
+                reached.insert(name);
+                assert_eq!(peer.ip(), a.address, "the backend sees the client");
+                drop(server);
+            }
+        }
+    }
+    assert_eq!(reached, BTreeSet::from(["b", "c"]));
+}
+
+#[test]
+fn without_backends_and_without_a_service_connections_are_refused() {
+    let fabric = Fabric::new();
+    let mut node = Node::new(&fabric, 1);
+    let a = node.pod(5);
+    let _inside = Inside::of(&node);
+    put_service(node.datapath(), 80, Protocol::Tcp, 1, &[]);
+    for port in [80, 81] {
+        let error = connect(&a.netns, SERVICE, port, PATIENCE).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{port}: {error}");
+    }
+    let socket = udp(&a.netns, a.address, 0);
+    let error = socket.send_to(b"x", (SERVICE, 53)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+    // Nothing was sent, so nothing was dropped.
+    assert_eq!(node.datapath().stats().unwrap().drops, Default::default());
+}
+
+#[test]
+fn a_socket_outside_the_cgroup_is_not_translated_and_its_packets_are_dropped() {
+    let fabric = Fabric::new();
+    let mut node = Node::new(&fabric, 1);
+    let (a, b) = (node.pod(5), node.pod(6));
+    put_service(node.datapath(), 80, Protocol::Tcp, 1, &[(b.address, 80)]);
+    let made_outside = udp(&a.netns, a.address, 0);
+    let _inside = Inside::of(&node);
+    made_outside.send_to(b"x", (SERVICE, 53)).unwrap();
+    assert_eq!(node.dropped(a.address, SERVICE).0, DropReason::NoService);
+}
+
+#[test]
+fn datagrams_of_one_socket_to_several_services_come_back_from_each() {
+    let fabric = Fabric::new();
+    let mut node = Node::new(&fabric, 1);
+    let (a, b) = (node.pod(5), node.pod(6));
+    let _inside = Inside::of(&node);
+    put_service(node.datapath(), 53, Protocol::Udp, 1, &[(b.address, 5353)]);
+    put_service(node.datapath(), 54, Protocol::Udp, 2, &[(b.address, 5454)]);
+    let first = udp(&b.netns, b.address, 5353);
+    let second = udp(&b.netns, b.address, 5454);
+    let client = udp(&a.netns, a.address, 0);
+    let mut buffer = [0; 64];
+    for (port, server) in [(53, &first), (54, &second), (53, &first)] {
+        client.send_to(b"question", (SERVICE, port)).unwrap();
+        let (_, from) = server.recv_from(&mut buffer).unwrap();
+        assert_eq!(from.ip(), a.address);
+        server.send_to(b"answer", from).unwrap();
+        let (_, from) = client.recv_from(&mut buffer).unwrap();
+        assert_eq!(from, SocketAddr::from((SERVICE, port)));
+    }
+    // Whoever is no Service shows his own address.
+    client.send_to(b"direct", (b.address, 5454)).unwrap();
+    let (_, from) = second.recv_from(&mut buffer).unwrap();
+    drop(second);
+    let third = udp(&b.netns, b.address, 5555);
+    third.send_to(b"answer", from).unwrap();
+    assert_eq!(client.recv_from(&mut buffer).unwrap().1, SocketAddr::from((b.address, 5555)));
+}
+
+#[test]
+fn a_socket_stays_with_a_backend_until_the_service_changes() {
+    let fabric = Fabric::new();
+    let mut node = Node::new(&fabric, 1);
+    let (a, b) = (node.pod(5), node.pod(6));
+    let _inside = Inside::of(&node);
+    let backends: Vec<_> = (0..8).map(|i| (b.address, 5300 + i)).collect();
+    put_service(node.datapath(), 53, Protocol::Udp, 1, &backends);
+    let servers: Vec<_> = backends.iter().map(|(address, port)| udp(&b.netns, *address, *port)).collect();
+    let client = udp(&a.netns, a.address, 0);
+    for _ in 0..8 {
+        client.send_to(b"question", (SERVICE, 53)).unwrap();
+    }
+    let mut reached = 0;
+    for server in &servers {
+        server.set_nonblocking(true).unwrap();
+        if server.recv(&mut [0; 16]).is_ok() {
+            reached += 1;
+        }
+    }
+    assert_eq!(reached, 1);
+    put_service(node.datapath(), 53, Protocol::Udp, 2, &[(b.address, 5400)]);
+    let moved = udp(&b.netns, b.address, 5400);
+    client.send_to(b"question", (SERVICE, 53)).unwrap();
+    moved.recv(&mut [0; 16]).unwrap();
+}
+
+#[test]
+fn connected_datagram_sockets_are_translated_once() {
+    let fabric = Fabric::new();
+    let mut node = Node::new(&fabric, 1);
+    let (a, b) = (node.pod(5), node.pod(6));
+    let _inside = Inside::of(&node);
+    put_service(node.datapath(), 53, Protocol::Udp, 1, &[(b.address, 5353)]);
+    let server = udp(&b.netns, b.address, 5353);
+    let client = udp(&a.netns, a.address, 0);
+    client.connect((SERVICE, 53)).unwrap();
+    assert_eq!(client.peer_addr().unwrap(), SocketAddr::from((SERVICE, 53)));
+    client.send(b"question").unwrap();
+    let (_, from) = server.recv_from(&mut [0; 16]).unwrap();
+    server.send_to(b"answer", from).unwrap();
+    let (_, from) = client.recv_from(&mut [0; 16]).unwrap();
+    assert_eq!(from, SocketAddr::from((SERVICE, 53)));
+    // Connected to the backend itself, it shows the backend.
+    client.connect((b.address, 5353)).unwrap();
+    assert_eq!(client.peer_addr().unwrap(), SocketAddr::from((b.address, 5353)));
+}
+
+#[test]
+fn addresses_in_mapped_form_are_the_same_services() {
+    let fabric = Fabric::new();
+    let mut node = Node::new(&fabric, 1);
+    let (a, b) = (node.pod(5), node.pod(6));
+    let _inside = Inside::of(&node);
+    put_service(node.datapath(), 53, Protocol::Udp, 1, &[(b.address, 5353)]);
+    put_service(node.datapath(), 80, Protocol::Tcp, 2, &[(b.address, 8080)]);
+    let listener = b.netns.run(|| TcpListener::bind((b.address, 8080))).unwrap().unwrap();
+    let mapped = SocketAddr::from((MAPPED, 80));
+    let stream = a.netns.run(|| std::net::TcpStream::connect_timeout(&mapped, PATIENCE)).unwrap().unwrap();
+    assert_eq!(stream.peer_addr().unwrap(), mapped);
+    listener.accept().unwrap();
+    let refused = SocketAddr::from((MAPPED, 81));
+    let error =
+        a.netns.run(|| std::net::TcpStream::connect_timeout(&refused, PATIENCE)).unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+
+    let server = udp(&b.netns, b.address, 5353);
+    let client = a.netns.run(|| UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))).unwrap().unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.send_to(b"question", (MAPPED, 53)).unwrap();
+    let (_, from) = server.recv_from(&mut [0; 16]).unwrap();
+    server.send_to(b"answer", from).unwrap();
+    assert_eq!(client.recv_from(&mut [0; 16]).unwrap().1, SocketAddr::from((MAPPED, 53)));
+}
+
+#[test]
+fn service_rows_come_back_as_they_were_written() {
+    let fabric = Fabric::new();
+    let mut node = Node::new(&fabric, 1);
+    let mut expected = kilter_services::Tables::default();
+    let frontend = Frontend { address: SERVICE.into(), port: 53, protocol: Protocol::Udp };
+    let backend = Backend { address: Ipv4Addr::new(10, 244, 1, 9).into(), port: 5353 };
+    let plan = Plan {
+        prepare: vec![
+            Write::PutBackend { revision: 4, slot: 0, backend },
+            Write::PutBackend { revision: 4, slot: 1, backend },
+        ],
+        switch: vec![Write::PutFrontend { frontend, row: FrontendRow { revision: 4, count: 2 } }],
+        retire: vec![],
+    };
+    plan.writes().for_each(|write| expected.apply(write));
+    node.datapath().apply_services(&plan).unwrap();
+    assert_eq!(node.datapath().read_services().unwrap(), expected);
+    node.reopen();
+    assert_eq!(node.datapath().read_services().unwrap(), expected);
+    let gone = Plan {
+        switch: vec![Write::DeleteFrontend { frontend }],
+        retire: vec![
+            Write::DeleteBackend { revision: 4, slot: 0 },
+            Write::DeleteBackend { revision: 4, slot: 1 },
+        ],
+        ..Plan::default()
+    };
+    node.datapath().apply_services(&gone).unwrap();
+    assert_eq!(node.datapath().read_services().unwrap(), Default::default());
+}
