@@ -208,13 +208,13 @@ fn flatten(value: Value, origin: &Origin, objects: &mut Vec<Object>) -> Result<(
     Ok(())
 }
 
-/// Fills in the namespace of a namespaced object, and removes one that has no meaning. Kinds
-/// unknown here are taken as namespaced, like most kinds are.
+/// Fills in the namespace of a namespaced object, and removes one that has no meaning. Objects of
+/// kinds unknown here stay as they are.
 fn in_namespace(mut object: Object, default: &str) -> Object {
-    let namespaced = kinds::of(&object.value).is_none_or(|k| k.namespaced);
+    let Some(kind) = kinds::of(&object.value) else { return object };
     if let Some(metadata) = object.value.get_mut("metadata").and_then(Value::as_object_mut) {
         let named = metadata.get("namespace").and_then(Value::as_str).is_some_and(|n| !n.is_empty());
-        if !namespaced {
+        if !kind.namespaced {
             metadata.remove("namespace");
         } else if !named {
             metadata.insert("namespace".into(), default.into());

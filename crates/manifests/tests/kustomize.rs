@@ -21,7 +21,7 @@ fn loaded(sources: &[Source]) -> Vec<String> {
 
 fn has_kubectl() -> bool {
     let quiet = || Stdio::null();
-    let found = Command::new("kubectl")
+    let found = Command::new(kubectl_program())
         .args(["version", "--client"])
         .stdout(quiet())
         .stderr(quiet())
@@ -34,8 +34,13 @@ fn has_kubectl() -> bool {
     found
 }
 
+/// The kubectl to compare with: `KUBECTL`, or the one on the path.
+fn kubectl_program() -> std::ffi::OsString {
+    std::env::var_os("KUBECTL").unwrap_or_else(|| "kubectl".into())
+}
+
 fn compare(folder: &Path) {
-    let output = Command::new("kubectl").arg("kustomize").arg(folder).output().unwrap();
+    let output = Command::new(kubectl_program()).arg("kustomize").arg(folder).output().unwrap();
     assert!(output.status.success(), "{}: {}", folder.display(), String::from_utf8_lossy(&output.stderr));
     let theirs = Source::Text { name: "kubectl".into(), text: String::from_utf8(output.stdout).unwrap() };
     let (ours, theirs) = (loaded(&[Source::Path(folder.to_owned())]), loaded(&[theirs]));

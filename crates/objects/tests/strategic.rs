@@ -229,7 +229,7 @@ fn malformed_patches_change_nothing() {
 }
 
 fn has_kubectl() -> bool {
-    Command::new("kubectl")
+    Command::new(kubectl_program())
         .args(["version", "--client"])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -237,11 +237,16 @@ fn has_kubectl() -> bool {
         .is_ok()
 }
 
+/// The kubectl to compare with: `KUBECTL`, or the one on the path.
+fn kubectl_program() -> std::ffi::OsString {
+    std::env::var_os("KUBECTL").unwrap_or_else(|| "kubectl".into())
+}
+
 fn kubectl(target: &Value, patch: &Value) -> Value {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("target.json");
     std::fs::write(&file, target.to_string()).unwrap();
-    let output = Command::new("kubectl")
+    let output = Command::new(kubectl_program())
         .args(["patch", "--local", "--type", "strategic", "-o", "json", "-p", &patch.to_string(), "-f"])
         .arg(&file)
         .output()

@@ -81,7 +81,11 @@ pub(super) fn replicas(
         let mut found = false;
         for resource in resources.iter_mut().filter(|r| KINDS.contains(&r.kind())) {
             if resource.ids().any(|id| id.name == rule.name) {
-                resource.value["spec"]["replicas"] = rule.count.into();
+                super::paths::visit(&mut resource.value, "spec", true, &mut |spec| {
+                    if let Value::Object(fields) = spec {
+                        fields.insert("replicas".into(), rule.count.into());
+                    }
+                });
                 found = true;
             }
         }

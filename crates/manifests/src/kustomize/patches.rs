@@ -134,6 +134,9 @@ impl Patcher<'_> {
             let before = resource.id();
             patch::json(&mut resource.value, operations)
                 .map_err(|e| self.error(format!("{name}: {before}: {e}")))?;
+            if !resource.value.is_object() {
+                return Err(self.error(format!("{name}: {before}: what remains is no object")));
+            }
             if resource.id() != before {
                 resource.former.push(before);
             }
@@ -156,6 +159,9 @@ impl Patcher<'_> {
         let mut matching = resources.iter().enumerate().filter(|(_, r)| r.ids().any(|other| other.same(&id)));
         match (matching.next(), matching.next()) {
             (Some((at, _)), None) => Ok(at),
+            (None, _) if resources.is_empty() => Err(self.error(format!(
+                "{name} is for {id}, and there is nothing yet; a Component applies to the sources before it"
+            ))),
             (None, _) => Err(self.error(format!("{name} is for {id}, which is not there"))),
             (Some(_), Some(_)) => Err(self.error(format!("{name} is for {id}, of which there are several"))),
         }
