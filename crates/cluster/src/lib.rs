@@ -17,7 +17,7 @@ mod snapshot;
 mod status;
 
 pub use apply::{Applied, Discovered, Discovery, apply, delete};
-pub use backoff::{Backoff, watch_kind};
+pub use backoff::{Backoff, watch_kind, watch_some};
 pub use connect::{connect, install_crypto};
 pub use error::Error;
 pub use feed::{Feed, Update, watch};

@@ -134,7 +134,7 @@ mod tests {
         Key::new("shop", name)
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_key_is_handed_out_once_and_again_when_something_happened_meanwhile() {
         let queue = Queue::default();
         queue.add(key("a"));
@@ -149,7 +149,7 @@ mod tests {
         assert!(queue.take().now_or_never().is_none(), "the timer went with the newer look");
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn failures_wait_longer_and_longer_until_a_success() {
         let queue = Queue::default();
         let mut delays = Vec::new();

@@ -202,7 +202,7 @@ mod tests {
         assert_eq!(choose(&avoids, &nodes, &load, others), Ok("b".into()));
         let seeks = pod("p", "o", json!({"affinity": {"podAffinity": required}}));
         assert_eq!(choose(&seeks, &nodes, &load, others), Ok("a".into()));
-        assert_eq!(choose(&seeks, &nodes, &load, Vec::new), Ok("a".into()), "the first of its kind");
+        assert_eq!(choose(&seeks, &nodes, &load, Vec::new), Ok("b".into()), "the first of its kind");
         let full = choose(&avoids, &nodes[..1], &load, others).unwrap_err();
         assert_eq!(full, BTreeMap::from([(Misfit::Neighbours, 1)]));
     }

@@ -1,8 +1,9 @@
 //! A cluster without network: the embedded API server, the controllers, and a kubelet that only
-//! says what a kubelet would say.
+//! says what a kubelet would say. Each test binary uses a part of this.
+#![allow(dead_code)]
 
 use std::collections::BTreeMap;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -28,7 +29,7 @@ pub const NOT_READY: &str = "test/not-ready";
 
 pub struct World {
     pub client: Client,
-    pub kubeconfig: tempfile::NamedTempFile,
+    pub seed: ApiSeed,
     stop: CancellationToken,
     controllers: tokio::task::JoinHandle<Result<(), kilter_controllers::Error>>,
     /// What the kubelet saw: `+name` when a pod came to a node, `-name` when it went.
@@ -40,15 +41,16 @@ pub struct World {
 impl World {
     /// A cluster with ready nodes `node-1`...
     pub async fn new(nodes: usize) -> Self {
-        let (api, kubeconfig) = start_api();
-        let client = kilter_cluster::connect(kubeconfig.path()).await.unwrap();
+        let seed = ApiSeed::new();
+        let api = seed.start();
+        let client = kilter_cluster::connect(seed.kubeconfig.path()).await.unwrap();
         let stop = CancellationToken::new();
         let config = kilter_controllers::Config { stop: stop.clone() };
         let controllers = tokio::spawn(kilter_controllers::run(client.clone(), config));
         let seen = Arc::new(Mutex::new(Vec::new()));
         let mut kubelet = JoinSet::new();
         kubelet.spawn(run_kubelet(client.clone(), seen.clone()));
-        let world = Self { client, kubeconfig, stop, controllers, seen, _kubelet: kubelet, _api: api };
+        let world = Self { client, seed, stop, controllers, seen, _kubelet: kubelet, _api: api };
         for i in 1..=nodes {
             world.add_node(&format!("node-{i}")).await;
         }
@@ -171,26 +173,51 @@ pub fn workload(app: &str, replicas: i32, more: Value) -> Value {
     json!({"metadata": {"name": app}, "spec": spec})
 }
 
-fn start_api() -> (Handle, tempfile::NamedTempFile) {
-    kilter_cluster::install_crypto();
-    let pki = pki::generate(["127.0.0.1".to_owned()]).unwrap();
-    let (certificates, key) = pki.server.parse().unwrap();
-    let handle = ApiServer::start(Config {
-        listeners: vec![TcpListener::bind("127.0.0.1:0").unwrap()],
-        certificates,
-        key,
-        tokens: vec![Token { secret: pki.admin_token.clone(), user: "admin".into() }],
-        service_cidr: "10.96.0.0/16".parse().unwrap(),
-        advertise: "10.240.0.2:6443".parse().unwrap(),
-        kubelet: Kubelet { ca: None, token: pki.node_token },
-        history: Config::HISTORY,
-    })
-    .unwrap();
-    let file = tempfile::NamedTempFile::new().unwrap();
-    let server = format!("https://{}", handle.addresses[0]);
-    std::fs::write(file.path(), pki::kubeconfig(&server, &pki.ca_certificate, &pki.admin_token, "test"))
-        .unwrap();
-    (handle, file)
+/// The embedded API before it starts.
+pub struct ApiSeed {
+    pki: pki::Pki,
+    listener: TcpListener,
+    /// For clients of it.
+    pub kubeconfig: tempfile::NamedTempFile,
+}
+
+impl ApiSeed {
+    pub fn new() -> Self {
+        kilter_cluster::install_crypto();
+        let pki = pki::generate(["127.0.0.1".to_owned()]).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let kubeconfig = tempfile::NamedTempFile::new().unwrap();
+        let seed = Self { pki, listener, kubeconfig };
+        seed.reach_at(seed.listener.local_addr().unwrap());
+        seed
+    }
+
+    /// Sends clients to another address, where somebody passes their connections on.
+    pub fn reach_at(&self, address: SocketAddr) {
+        let server = format!("https://{address}");
+        let text = pki::kubeconfig(&server, &self.pki.ca_certificate, &self.pki.admin_token, "test");
+        std::fs::write(self.kubeconfig.path(), text).unwrap();
+    }
+
+    pub fn start(&self) -> Handle {
+        self.start_with(Config::HISTORY)
+    }
+
+    /// With so many changes per kind that a watch may miss.
+    pub fn start_with(&self, history: usize) -> Handle {
+        let (certificates, key) = self.pki.server.parse().unwrap();
+        ApiServer::start(Config {
+            listeners: vec![self.listener.try_clone().unwrap()],
+            certificates,
+            key,
+            tokens: vec![Token { secret: self.pki.admin_token.clone(), user: "admin".into() }],
+            service_cidr: "10.96.0.0/16".parse().unwrap(),
+            advertise: "10.240.0.2:6443".parse().unwrap(),
+            kubelet: Kubelet { ca: None, token: self.pki.node_token.clone() },
+            history,
+        })
+        .unwrap()
+    }
 }
 
 /// Says of every bound pod that it runs, and of every pod being deleted that it ended.
