@@ -5,6 +5,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use kilter_model::{Change, Cluster, Uid};
 
+use crate::adopt::adopt;
 use crate::partition::{Partition, longest};
 use crate::pods::{GroupId, PodIndex, Touched};
 use crate::posture::{Posture, Traits, compile};
@@ -66,20 +67,25 @@ struct Dirty {
 impl Compiler {
     /// A compiler for a node on which no rows are written yet.
     pub fn new(config: Config) -> Self {
-        Self::resume(config, Tables::default())
+        Self::with_rules_after(config, RuleId(0))
     }
 
-    /// A compiler for a node on which these rows are found. The first update replaces them, as
-    /// carefully as any other; ids of new rows are above all that are found.
-    pub fn resume(config: Config, loaded: Tables) -> Self {
-        let decisions = loaded.sets.values().flat_map(|set| set.exceptions.values().chain([&set.default]));
-        let last_rule = decisions.map(|it| it.rule).chain(loaded.rules.keys().copied()).max();
+    /// A compiler for a node on which these rows are found, after a restart or after a write that
+    /// failed. What is right among them stays as it is; the first update replaces the rest, as
+    /// carefully as any other, under ids above all that are found.
+    pub fn resume(config: Config, found: Tables) -> Self {
+        let shelf = Shelf::of(&found);
+        Self { shelf, tables: found, ..Self::with_rules_after(config, RuleId(0)) }
+    }
+
+    /// A compiler whose rules get ids above `last`.
+    pub(crate) fn with_rules_after(config: Config, last: RuleId) -> Self {
         Self {
             config,
             primed: false,
-            shelf: Shelf::of(&loaded),
-            vocabulary: Vocabulary::starting_after(last_rule.unwrap_or(RuleId(0))),
-            tables: loaded,
+            tables: Tables::default(),
+            shelf: Shelf::default(),
+            vocabulary: Vocabulary::starting_after(last),
             pods: PodIndex::default(),
             locals: BTreeMap::new(),
             words: Words::default(),
@@ -89,9 +95,18 @@ impl Compiler {
         }
     }
 
+    /// What its ids stand for.
+    pub(crate) fn into_contents(self) -> (Shelf, Vocabulary) {
+        (self.shelf, self.vocabulary)
+    }
+
     /// Brings the rows in step with `cluster`, given what changed since the last call, and says
     /// how to get there. The first call compiles everything, whatever `changes` says.
     pub fn update(&mut self, cluster: &Cluster, changes: &[Change]) -> Plan {
+        let is_resumed = !self.primed && self.tables != Tables::default();
+        if is_resumed {
+            self.vocabulary = adopt(&self.config, cluster, &self.tables, &mut self.shelf);
+        }
         let dirty = self.note(cluster, changes);
         let (postures, compiled) = self.posture_moves(cluster, &dirty);
         let prefixes = self.stale_prefixes(cluster, &dirty, !postures.is_empty());
@@ -215,7 +230,6 @@ impl Compiler {
             self.partition = Partition::new(blocks, &self.config.pod_cidrs);
             stale.extend(self.partition.regions().map(|(prefix, _)| *prefix));
             stale.extend(self.tables.classes.keys().copied());
-            stale.extend(self.pods.addresses().map(IpNet::from));
         }
         self.refresh_groups(cluster, dirty, words_moved, &mut stale);
         self.primed = true;

@@ -77,11 +77,6 @@ impl PodIndex {
         self.claimants.get(&address)?.first().and_then(|(_, uid)| cluster.pod(uid))
     }
 
-    /// All addresses that pods hold.
-    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
-        self.group_of.keys().copied()
-    }
-
     /// The group of the pod that holds an address.
     pub fn group_of(&self, address: IpAddr) -> Option<GroupId> {
         self.group_of.get(&address).copied()

@@ -77,6 +77,14 @@ impl Rules {
         self.entries.iter().filter_map(|entry| entry.name.map(|(name, _)| name))
     }
 
+    /// The same with other ids for rules; `None` keeps an id.
+    pub fn renamed(&self, rename: impl Fn(RuleId) -> Option<RuleId>) -> Self {
+        let rename = |rule| rename(rule).unwrap_or(rule);
+        let default = Decision { rule: rename(self.default.rule), ..self.default };
+        let entries = self.entries.iter().map(|it| Entry { rule: rename(it.rule), ..it.clone() });
+        Self { default, entries: entries.collect() }
+    }
+
     fn new(default: Decision, entries: Vec<Entry>) -> Self {
         match entries.iter().find(|entry| entry.peers.is_none() && entry.name.is_none()) {
             // One rule that allows anyone makes the others superfluous.

@@ -17,6 +17,8 @@ pub struct Shelf {
     set_ids: HashMap<Arc<Rules>, SetId>,
     posture_ids: HashMap<Arc<Posture>, PostureId>,
     last: Last,
+    /// Ids up to these were found in rows.
+    found: Last,
 }
 
 /// A class; without content it was found in the kernel at the start, or it is one of a transition.
@@ -39,7 +41,7 @@ struct PostureOnShelf {
     pods: usize,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone, Copy)]
 struct Last {
     class: u32,
     set: u32,
@@ -72,7 +74,31 @@ impl Shelf {
             set: shelf.sets.keys().next_back().map_or(0, |it| it.0),
             posture: shelf.postures.keys().next_back().map_or(0, |it| it.0),
         };
+        shelf.found = shelf.last;
         shelf
+    }
+
+    /// The content of a class that was found.
+    pub fn adopt_class(&mut self, class: ClassId, content: Arc<Traits>) {
+        self.class_ids.insert(content.clone(), class);
+        self.classes.entry(class).or_default().content = Some(content);
+    }
+
+    /// The content of a set that was found.
+    pub fn adopt_set(&mut self, set: SetId, content: Arc<Rules>) {
+        self.set_ids.insert(content.clone(), set);
+        self.sets.entry(set).or_default().content = Some(content);
+    }
+
+    /// The content of a posture that was found.
+    pub fn adopt_posture(&mut self, posture: PostureId, content: Arc<Posture>) {
+        self.posture_ids.insert(content.clone(), posture);
+        self.postures.entry(posture).or_default().content = Some(content);
+    }
+
+    /// Whether the rows of this set tell about this class, because both were found in rows.
+    pub fn found_both(&self, set: SetId, class: ClassId) -> bool {
+        set.0 <= self.found.set && class.0 <= self.found.class
     }
 
     /// The class of this content; whether it is a new one.

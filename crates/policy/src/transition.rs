@@ -160,22 +160,16 @@ impl Transition<'_> {
     /// An address without a class is denied by every set.
     fn verdict_in_set(&self, set: SetId, class: Option<ClassId>) -> Option<Verdict> {
         let Some(class) = class else { return Some(Verdict::Deny) };
-        match self.shelf.rules(set) {
-            Some(rules) => self.verdict_by_rules(rules, Some(class)),
-            None => self.row_decision(set, class).map(|it| it.verdict),
+        if let Some((rules, traits)) = self.shelf.rules(set).zip(self.shelf.traits(class)) {
+            return Some(rules.decide(traits).verdict);
         }
+        let rows = self.tables.sets.get(&set).filter(|_| self.shelf.found_both(set, class));
+        rows.map(|it| it.decide(class).verdict)
     }
 
     fn verdict_by_rules(&self, rules: &Rules, class: Option<ClassId>) -> Option<Verdict> {
         let Some(class) = class else { return Some(Verdict::Deny) };
         self.shelf.traits(class).map(|traits| rules.decide(traits).verdict)
-    }
-
-    /// What the rows say, for a class that rows may know: one whose content is not known was found
-    /// in them.
-    fn row_decision(&self, set: SetId, class: ClassId) -> Option<Decision> {
-        let found = self.shelf.traits(class).is_none();
-        self.tables.sets.get(&set).filter(|_| found).map(|set| set.decide(class))
     }
 
     /// Writes the sets and intervals of postures that are new.
@@ -252,18 +246,21 @@ impl Transition<'_> {
         }
     }
 
-    /// Class rows that move before the postures, or begin their way.
+    /// Class rows that move before the postures, or begin their way. In any order: under the old
+    /// postures none of it changes a verdict but to its final one.
     fn switch_before(
         &mut self,
         classes: &[ClassMove],
         routes: &BTreeMap<Pair, Route>,
         phase: &mut Vec<Write>,
     ) {
-        for it in new_rows_first(classes) {
+        for it in classes {
             let class = match routes.get(&it.pair()) {
                 Some(Route::Before) => it.end(),
                 Some(Route::ByWayOf(class)) => Some(*class),
-                // Holds its place while shorter prefixes move.
+                // Must not follow the shorter prefix that answers for it, when that moves. (With
+                // rules that only allow, a longer prefix is allowed what the shorter one is, so
+                // this would do no harm yet.)
                 Some(Route::After) if it.row.is_none() => it.from,
                 _ => None,
             };
@@ -283,8 +280,8 @@ impl Transition<'_> {
         }
     }
 
-    /// Class rows that move after the postures, or end their way; then rows that go, the shortest
-    /// prefix first, so that what a row leaves behind is already in its final state.
+    /// Class rows that move after the postures, or end their way; then rows that go. New rows come
+    /// first, the longest prefix first, so that an address that had no class gets its own at once.
     fn switch_after(
         &mut self,
         classes: &[ClassMove],
@@ -296,9 +293,7 @@ impl Transition<'_> {
                 self.write(phase, Write::PutClass { prefix: it.prefix, class });
             }
         }
-        let mut going: Vec<&ClassMove> = classes.iter().filter(|it| it.to.is_none()).collect();
-        going.sort_by_key(|it| (it.prefix.prefix_len(), it.prefix));
-        for it in going {
+        for it in classes.iter().filter(|it| it.to.is_none()) {
             self.write(phase, Write::DeleteClass { prefix: it.prefix });
         }
     }
@@ -347,8 +342,7 @@ impl Transition<'_> {
     }
 }
 
-/// New rows before others, the longest prefix first: what a longer prefix shall answer must not
-/// follow a shorter one on its way.
+/// New rows before others, the longest prefix first.
 fn new_rows_first(classes: &[ClassMove]) -> Vec<&ClassMove> {
     let mut ordered: Vec<&ClassMove> = classes.iter().collect();
     ordered.sort_by_key(|it| (it.row.is_some(), std::cmp::Reverse(it.prefix.prefix_len()), it.prefix));

@@ -160,6 +160,17 @@ impl Vocabulary {
         std::mem::take(&mut self.reasons_changed).then_some(&self.reasons)
     }
 
+    /// Gives rules other ids, no two the same; `None` keeps an id.
+    pub fn rename_rules(&mut self, rename: impl Fn(RuleId) -> Option<RuleId>) {
+        let new = |id: u32| rename(RuleId(id)).map_or(id, |it| it.0);
+        self.rules.ids.values_mut().for_each(|id| *id = new(*id));
+        self.rules.values =
+            std::mem::take(&mut self.rules.values).into_iter().map(|(id, it)| (new(id), it)).collect();
+        let reasons = std::mem::take(&mut self.reasons);
+        self.reasons = reasons.into_iter().map(|(id, it)| (RuleId(new(id.0)), it)).collect();
+        self.reasons_changed = true;
+    }
+
     /// Forgets what nobody uses.
     pub fn retain(
         &mut self,

@@ -87,6 +87,10 @@ fn peer() -> impl Strategy<Value = Peer> {
     ]
 }
 
+fn protocol() -> impl Strategy<Value = Protocol> {
+    prop_oneof![3 => Just(Protocol::Tcp), 1 => Just(Protocol::Udp), 1 => Just(Protocol::Sctp)]
+}
+
 fn policy_port() -> impl Strategy<Value = PolicyPort> {
     let range = (select(PORTS.to_vec()), select(PORTS.to_vec()))
         .prop_map(|(a, b)| PortSpec::Range(PortRange { first: a.min(b), last: a.max(b) }));
@@ -96,7 +100,7 @@ fn policy_port() -> impl Strategy<Value = PolicyPort> {
         2 => range,
         3 => select(vec!["web", "dns"]).prop_map(|name| PortSpec::Named(name.into())),
     ];
-    (select(Protocol::ALL.to_vec()), port).prop_map(|(protocol, port)| PolicyPort { protocol, port })
+    (protocol(), port).prop_map(|(protocol, port)| PolicyPort { protocol, port })
 }
 
 fn rules() -> impl Strategy<Value = Option<Vec<PolicyRule>>> {
@@ -118,10 +122,7 @@ fn policy() -> impl Strategy<Value = NetworkPolicy> {
 }
 
 fn pod() -> impl Strategy<Value = Pod> {
-    let ports = vec(
-        (option::of(select(vec!["web", "dns"])), select(PORTS[1..].to_vec()), select(Protocol::ALL.to_vec())),
-        0..=2,
-    );
+    let ports = vec((option::of(select(vec!["web", "dns"])), select(PORTS[1..].to_vec()), protocol()), 0..=2);
     let state = (
         select(vec![
             PodPhase::Running,
