@@ -107,8 +107,8 @@ int from_pod(struct __sk_buff *skb)
 	if (reason)
 		return drop(skb, &packet, reason, EGRESS);
 	sender = flow_key(&packet, &key) & 1;
-	flow = bpf_map_lookup_elem(&flows, &key);
-	if (flow && !opens(&packet) && flow_allows(flow) && sent_from_here(skb, flow, sender)) {
+	flow = opens(&packet) ? NULL : bpf_map_lookup_elem(&flows, &key);
+	if (flow && flow_allows(flow) && sent_from_here(skb, flow, sender)) {
 		flow_touch(flow, &packet, sender);
 		return deliver(skb, &packet, flow, sender);
 	}
@@ -220,8 +220,8 @@ int to_pod(struct __sk_buff *skb)
 	if (reason)
 		return drop(skb, &packet, reason, INGRESS);
 	sender = flow_key(&packet, &key) & 1;
-	flow = bpf_map_lookup_elem(&flows, &key);
-	if (flow && !opens(&packet) && flow_allows(flow) && came_as_known(skb, flow, sender) &&
+	flow = opens(&packet) ? NULL : bpf_map_lookup_elem(&flows, &key);
+	if (flow && flow_allows(flow) && came_as_known(skb, flow, sender) &&
 	    flow->end[other(sender)].via == skb->ifindex && packet.kind != PACKET_FIRST_FRAGMENT) {
 		flow_touch(flow, &packet, sender);
 		return PASS;

@@ -92,8 +92,8 @@ int from_uplink(struct __sk_buff *skb)
 	if (verdict)
 		return drop(skb, &packet, verdict, INGRESS);
 	sender = flow_key(&packet, &key) & 1;
-	flow = bpf_map_lookup_elem(&flows, &key);
-	if (flow && !opens(&packet) && flow_allows(flow) && came_over_uplink(flow, sender)) {
+	flow = opens(&packet) ? NULL : bpf_map_lookup_elem(&flows, &key);
+	if (flow && flow_allows(flow) && came_over_uplink(flow, sender)) {
 		flow_touch(flow, &packet, sender);
 		return deliver(skb, &packet, flow, sender);
 	}

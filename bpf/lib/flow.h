@@ -79,10 +79,12 @@ static __always_inline int flow_insert(const struct flow_key *key, struct flow *
 	if (owner && owner->flows >= config.flow_quota)
 		return DROP_QUOTA;
 	flow->seen = clock_now();
-	if (bpf_map_update_elem(&flows, key, flow, BPF_ANY))
+	if (!bpf_map_update_elem(&flows, key, flow, BPF_NOEXIST)) {
+		if (owner)
+			__sync_fetch_and_add(&owner->flows, 1);
+	} else if (bpf_map_update_elem(&flows, key, flow, BPF_EXIST)) {
 		return DROP_FLOWS_FULL;
-	if (owner)
-		__sync_fetch_and_add(&owner->flows, 1);
+	}
 	count(COUNT_FLOWS_OPENED);
 	return DROP_NONE;
 }

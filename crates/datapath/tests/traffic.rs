@@ -121,6 +121,22 @@ fn ping(netns: &NetNs, to: Ipv4Addr) -> bool {
 }
 
 #[test]
+fn what_is_too_big_for_the_way_is_told_to_the_sender() {
+    let fabric = Fabric::new();
+    let (mut one, mut two) = (Node::new(&fabric, 1), Node::new(&fabric, 2));
+    let (a, b) = (one.pod(5), two.pod(5));
+    command(&one.netns, "ip link set eth0 mtu 1300");
+    // The pod's link says 1500: its first large packets do not fit, and it must learn that.
+    assert_reaches(&a.netns, &b.netns, b.address, 80);
+    let server = udp(&b.netns, b.address, 5000);
+    let client = udp(&a.netns, a.address, 0);
+    // What may be cut up is cut up on the way.
+    client.send_to(&[1; 1_400], (b.address, 5000)).unwrap();
+    assert_eq!(server.recv(&mut [0; 2_000]).unwrap(), 1_400);
+    assert_eq!(one.datapath().stats().unwrap().drops, Default::default());
+}
+
+#[test]
 fn icmp_echo_is_a_flow_of_its_opener() {
     let fabric = Fabric::new();
     let (mut one, mut two) = (Node::new(&fabric, 1), Node::new(&fabric, 2));
