@@ -2,7 +2,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use axum::extract::ws::{Message, WebSocket};
+use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
 use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
@@ -48,7 +48,8 @@ pub(super) async fn run(socket: WebSocket, program: Program, sandbox: View) {
     let status = channel::status(&finish).to_string();
     // The client may be gone: then nobody needs to know.
     let _ = sink.send(Message::Binary(channel::encode(ERROR, status.as_bytes()))).await;
-    let _ = sink.send(Message::Close(None)).await;
+    let normal = CloseFrame { code: close_code::NORMAL, reason: "".into() };
+    let _ = sink.send(Message::Close(Some(normal))).await;
     let _ = sink.flush().await;
 }
 

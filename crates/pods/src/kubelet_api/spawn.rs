@@ -71,11 +71,6 @@ fn enter(sandbox: &View) -> anyhow::Result<()> {
             bind(&file, place).with_context(|| format!("put the pod's {} in place", place.display()))?;
         }
     }
-    // So that programs see the pod's processes. Machines that hide parts of /proc refuse it.
-    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    if let Err(error) = mount(Some("proc"), "/proc", Some("proc"), flags, none) {
-        tracing::debug!(%error, "mount /proc for a program in a pod");
-    }
     Ok(())
 }
 
@@ -91,13 +86,33 @@ fn start(program: Program) -> anyhow::Result<Spawned> {
     let terminal = if program.tty { Some(with_terminal(&mut command)?) } else { None };
     if !program.tty {
         command.stdin(if program.stdin { Stdio::piped() } else { Stdio::null() });
-        command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    }
+    let tty = program.tty;
+    // SAFETY: between fork and exec only system calls are made, with constant arguments; nothing is
+    // allocated and no lock is taken.
+    unsafe {
+        command.pre_exec(move || become_member(tty));
     }
     match command.spawn() {
         Ok(child) => Ok(Spawned { child, terminal }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(NotFound(name.clone()).into()),
         Err(error) => Err(error).with_context(|| format!("exec {name:?}")),
     }
+}
+
+/// The last steps, which only the child itself can take: it leads a session, so that it can be
+/// ended with all that it starts, and its /proc shows the pod's processes.
+fn become_member(tty: bool) -> io::Result<()> {
+    nix::unistd::setsid()?;
+    if tty {
+        // SAFETY: TIOCSCTTY takes a number, and descriptor 0 is the terminal.
+        unsafe { set_controlling_terminal(0, 0) }?;
+    }
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    // Machines that hide parts of /proc refuse it; then the machine's shows through.
+    let _ = mount(Some("proc"), "/proc", Some("proc"), flags, None::<&str>);
+    Ok(())
 }
 
 /// There is no such program.
@@ -107,7 +122,7 @@ fn start(program: Program) -> anyhow::Result<Spawned> {
 )]
 pub(super) struct NotFound(String);
 
-nix::ioctl_none_bad!(make_controlling_terminal, libc::TIOCSCTTY);
+nix::ioctl_write_int_bad!(set_controlling_terminal, libc::TIOCSCTTY);
 nix::ioctl_write_ptr_bad!(set_terminal_size, libc::TIOCSWINSZ, libc::winsize);
 
 /// Gives the command a new terminal; returns the near end.
@@ -117,15 +132,6 @@ fn with_terminal(command: &mut Command) -> io::Result<OwnedFd> {
         nix::fcntl::fcntl(near, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC))?;
     }
     command.stdin(pair.slave.try_clone()?).stdout(pair.slave.try_clone()?).stderr(pair.slave);
-    // SAFETY: between fork and exec only two system calls are made, on the child's own standard
-    // input; nothing is allocated and no lock is taken.
-    unsafe {
-        command.pre_exec(|| {
-            nix::unistd::setsid()?;
-            make_controlling_terminal(0)?;
-            Ok(())
-        });
-    }
     Ok(pair.master)
 }
 

@@ -27,6 +27,9 @@ fn bind(protocol: Protocol, address: SocketAddr) -> io::Result<Socket> {
     match protocol {
         Protocol::Tcp => {
             let listener = std::net::TcpListener::bind(address)?;
+            // As many as the kernel allows (`somaxconn`): hundreds of probes come at once, and one
+            // whose SYN finds the queue full waits a second. Listening again only sets the length.
+            nix::sys::socket::listen(&listener, nix::sys::socket::Backlog::MAXALLOWABLE)?;
             listener.set_nonblocking(true)?;
             Ok(Socket::Tcp(listener))
         }

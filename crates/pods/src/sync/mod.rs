@@ -16,7 +16,6 @@ use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
 use kilter_cluster::Recorder;
 use kube::runtime::watcher::{self, Event};
-use kube::runtime::{WatchStreamExt, watcher as watch};
 use kube::{Api, ResourceExt};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
@@ -69,14 +68,13 @@ pub async fn follow(shared: Arc<Shared>, records: Vec<Record>) {
     let records = records.into_iter().map(|record| (Arc::from(record.uid.as_str()), record)).collect();
     let mut pods = Pods { shared: shared.clone(), workers: HashMap::new(), records, tasks: JoinSet::new() };
     let mut listed = Vec::new();
-    let config = watch::Config::default().fields(&format!("spec.nodeName={}", shared.config.node));
-    let events = watch::watcher(Api::<Pod>::all(shared.config.client.clone()), config);
-    let mut events = std::pin::pin!(events.backoff(kilter_cluster::Backoff::default()));
+    let config = watcher::Config::default().fields(&format!("spec.nodeName={}", shared.config.node));
+    let api = Api::<Pod>::all(shared.config.client.clone());
+    let mut events = std::pin::pin!(kilter_cluster::watch_some(api, config));
     loop {
         tokio::select! {
             event = events.next() => match event {
-                Some(Ok(event)) => pods.on_event(event, &mut listed),
-                Some(Err(error)) => tracing::warn!(%error, "watch of this node's pods failed; trying again"),
+                Some(event) => pods.on_event(event, &mut listed),
                 None => return,
             },
             Some(ended) = pods.tasks.join_next() => if let Err(error) = ended {

@@ -20,8 +20,8 @@ impl Worker {
             self.serve_on(&mut inbox).await;
         }
         self.release().await;
-        self.confirm().await;
         self.shared.registry.remove(&self.uid);
+        self.confirm().await;
     }
 
     /// Serves a little longer: endpoints leave their Services meanwhile.
