@@ -109,3 +109,44 @@ impl fmt::Display for End {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(ranges: &[(Protocol, u16, u16)]) -> PortSet {
+        let mut set = PortSet::default();
+        for (protocol, first, last) in ranges {
+            set.insert(*protocol, PortRange { first: *first, last: *last });
+        }
+        set
+    }
+
+    #[test]
+    fn ports_are_listed_by_protocol_and_all_of_them_have_a_name() {
+        let some = [
+            (Protocol::Udp, 53, 53),
+            (Protocol::Tcp, 443, 445),
+            (Protocol::Tcp, 80, 80),
+            (Protocol::Sctp, 9, 9),
+        ];
+        assert_eq!(port_text(&set(&some)), "SCTP 9,TCP 80,443-445,UDP 53");
+        assert_eq!(port_text(&set(&Protocol::ALL.map(|it| (it, 1, 65535)))), "All Connections");
+    }
+
+    #[test]
+    fn what_depends_on_an_address_is_said() {
+        let range = Range { first: [10, 0, 0, 0].into(), last: [10, 255, 255, 255].into() };
+        let name = kilter_model::NamespacedName::new("shop", "db");
+        let mut connection = Connection {
+            from: End::External(range),
+            to: End::Workload(WorkloadRef { kind: "StatefulSet".into(), name }),
+            ports: set(&[(Protocol::Tcp, 80, 80)]),
+            depends_on_address: set(&[(Protocol::Tcp, 5432, 5432)]),
+        };
+        let ends = "10.0.0.0-10.255.255.255[External] => shop/db[StatefulSet]";
+        assert_eq!(connection.to_string(), format!("{ends} : TCP 80; depends on the address: TCP 5432"));
+        connection.ports = PortSet::default();
+        assert_eq!(connection.to_string(), format!("{ends} : depends on the address: TCP 5432"));
+    }
+}

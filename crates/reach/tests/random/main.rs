@@ -1,6 +1,7 @@
 //! Random clusters: compiled rows, read by the interpreter, against the naive evaluator.
 
 mod generate;
+mod symbolic;
 mod torn;
 
 use std::collections::{BTreeMap, BTreeSet};
