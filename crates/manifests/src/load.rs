@@ -96,6 +96,7 @@ pub fn load(sources: &[Source], options: &Options) -> Result<Loaded, Error> {
     let mut merged = Merged::default();
     let mut warnings = vec![];
     for source in sources {
+        merged.next_source();
         if let Some(file) = kustomization(source) {
             match kustomize::build(&file, merged.objects())? {
                 kustomize::Built::Objects(objects) => add(&mut merged, objects, options, &mut warnings)?,

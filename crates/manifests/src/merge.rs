@@ -44,9 +44,17 @@ pub(crate) fn title(value: &Value) -> String {
 pub(crate) struct Merged {
     objects: Vec<Object>,
     index: HashMap<Identity, usize>,
+    /// The first object of the source being added: a file named as two sources is read twice, and
+    /// that is no duplicate within the file.
+    source_start: usize,
 }
 
 impl Merged {
+    /// From here on, objects are those of the next source.
+    pub fn next_source(&mut self) {
+        self.source_start = self.objects.len();
+    }
+
     /// Adds an object; one of the same identity is replaced in its place, with a warning.
     pub fn add(&mut self, object: Object, warnings: &mut Vec<Warning>) -> Result<(), Error> {
         let identity = Identity::of(&object.value);
@@ -58,7 +66,7 @@ impl Merged {
             return Ok(());
         };
         let first = &self.objects[at];
-        if same_file(&first.origin, &object.origin) {
+        if at >= self.source_start && same_file(&first.origin, &object.origin) {
             return Err(Error::Duplicate {
                 object: title(&object.value),
                 first: first.origin.clone(),

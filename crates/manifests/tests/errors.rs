@@ -115,7 +115,14 @@ fn sources() {
         ("nested/deeper/a.yaml", POD),
     ]);
     let mut report = vec![];
-    for names in [&["nowhere.yaml"][..], &["empty"], &["nested"], &["twice.yaml"], &["a.yaml", "b"]] {
+    for names in [
+        &["nowhere.yaml"][..],
+        &["empty"],
+        &["nested"],
+        &["twice.yaml"],
+        &["a.yaml", "b"],
+        &["a.yaml", "a.yaml"],
+    ] {
         report.push(format!("{names:?}: {}", case.load(names, &Options::default())));
     }
     insta::assert_snapshot!(report.join("\n"));

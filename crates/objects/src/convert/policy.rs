@@ -28,7 +28,7 @@ pub fn network_policy(object: &net::NetworkPolicy, origin: Origin) -> Result<Net
         None => Selector::default(),
     };
     let (ingress, egress) = applies(&spec);
-    let mut rules = Rules { context, origin };
+    let rules = Rules { context, origin };
     Ok(NetworkPolicy {
         ingress: match ingress {
             true => Some(rules.ingress(spec.ingress.as_deref().unwrap_or_default())?),
@@ -61,45 +61,37 @@ struct Rules {
 }
 
 impl Rules {
-    fn ingress(&mut self, rules: &[net::NetworkPolicyIngressRule]) -> Result<Vec<PolicyRule>, Error> {
+    fn ingress(&self, rules: &[net::NetworkPolicyIngressRule]) -> Result<Vec<PolicyRule>, Error> {
         let each = rules.iter().enumerate();
-        self.collect(each.map(|(i, r)| (format!("spec.ingress[{i}]"), "from", &r.from, &r.ports)))
+        each.map(|(i, r)| self.rule(&format!("spec.ingress[{i}]"), "from", &r.from, &r.ports)).collect()
     }
 
-    fn egress(&mut self, rules: &[net::NetworkPolicyEgressRule]) -> Result<Vec<PolicyRule>, Error> {
+    fn egress(&self, rules: &[net::NetworkPolicyEgressRule]) -> Result<Vec<PolicyRule>, Error> {
         let each = rules.iter().enumerate();
-        self.collect(each.map(|(i, r)| (format!("spec.egress[{i}]"), "to", &r.to, &r.ports)))
+        each.map(|(i, r)| self.rule(&format!("spec.egress[{i}]"), "to", &r.to, &r.ports)).collect()
     }
 
-    #[allow(clippy::type_complexity, reason = "the two directions differ in type but not in content")]
-    fn collect<'a>(
+    /// A rule of either direction; `side` is the field of its peers. Null and `[]` both mean anyone,
+    /// and any port.
+    fn rule(
         &self,
-        rules: impl Iterator<
-            Item = (
-                String,
-                &'static str,
-                &'a Option<Vec<net::NetworkPolicyPeer>>,
-                &'a Option<Vec<net::NetworkPolicyPort>>,
-            ),
-        >,
-    ) -> Result<Vec<PolicyRule>, Error> {
-        let mut all = vec![];
-        for (path, side, peers, ports) in rules {
-            let peers = match peers.as_deref() {
-                // null and [] both mean anyone.
-                None | Some([]) => None,
-                Some(peers) => Some(self.peers(&format!("{path}.{side}"), peers)?),
-            };
-            let ports = match ports.as_deref() {
-                None | Some([]) => None,
-                Some(ports) => Some(self.ports(&format!("{path}.ports"), ports)?),
-            };
-            // Only unknown peers: the rule permits nothing. The model has no empty list of peers,
-            // and its place must be kept, for answers name rules by their number.
-            let peers = peers.map(|known| if known.is_empty() { vec![nobody()] } else { known });
-            all.push(PolicyRule { peers, ports, origin: self.origin.clone() });
-        }
-        Ok(all)
+        path: &str,
+        side: &str,
+        peers: &Option<Vec<net::NetworkPolicyPeer>>,
+        ports: &Option<Vec<net::NetworkPolicyPort>>,
+    ) -> Result<PolicyRule, Error> {
+        let peers = match peers.as_deref() {
+            None | Some([]) => None,
+            Some(peers) => Some(self.peers(&format!("{path}.{side}"), peers)?),
+        };
+        let ports = match ports.as_deref() {
+            None | Some([]) => None,
+            Some(ports) => Some(self.ports(&format!("{path}.ports"), ports)?),
+        };
+        // Only unknown peers: the rule permits nothing. The model has no empty list of peers, and
+        // its place must be kept, for answers name rules by their number.
+        let peers = peers.map(|known| if known.is_empty() { vec![nobody()] } else { known });
+        Ok(PolicyRule { peers, ports, origin: self.origin.clone() })
     }
 
     fn peers(&self, path: &str, peers: &[net::NetworkPolicyPeer]) -> Result<Vec<Peer>, Error> {
