@@ -1,12 +1,13 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::os::fd::AsFd;
 
 use crate::generations::{Stale, slot_of_host};
 use crate::link::{self, Hook, Target};
-use crate::loader::{self, Programs, address, wire};
+use crate::loader::{self, Programs, Sizes, address, wire};
 use crate::maps::Maps;
 use crate::pins::Pins;
-use crate::policy::{self, Classes, Writer};
+use crate::policy::{self, Mirror, Writer};
 use crate::routes::{self, Routes};
 use crate::skel::{Plain, types};
 use crate::{
@@ -31,14 +32,15 @@ const SWEEP: &str = "sweep_flows";
 
 /// The data plane of one node, loaded and attached.
 ///
-/// Methods that attach (`open`, `attach_pod`) use the calling thread's network namespace, which
+/// Methods that attach (`open`, `attach_pod`, `apply_services` when tables grow) use the calling thread's network namespace, which
 /// must be the node's.
 #[derive(Debug)]
 pub struct Datapath {
+    config: Config,
     pins: Pins,
     maps: Maps,
     pub(crate) programs: Programs,
-    classes: Classes,
+    mirror: Mirror,
     routes: Routes,
     endpoints: BTreeMap<Ipv4Addr, Endpoint>,
     last_sweep: Sweep,
@@ -54,21 +56,26 @@ impl Datapath {
     /// (uplink and cgroup). Hooks of pods that are pinned go over to the new programs.
     pub fn open(config: Config) -> Result<Self> {
         check::check()?;
-        let cgroup = Target::cgroup(&config.cgroup)?;
         let pins = Pins::create(&config.pin_dir)?;
-        let (maps, programs) = loader::load(&config, &pins)?;
-        let classes = Classes::read(&maps)?;
+        let (maps, programs) = loader::load(&config, &pins, None)?;
+        let mirror = Mirror::read(&maps)?;
         let routes = Routes::read(&maps)?;
         let endpoints = read_endpoints(&maps)?.into_iter().map(|pod| (pod.address, pod)).collect();
-        let mut datapath =
-            Self { pins, maps, programs, classes, routes, endpoints, last_sweep: Sweep::default() };
-        datapath.adopt_pods()?;
-        for hook in SOCKETS {
-            datapath.ensure(hook.program, hook, &cgroup)?;
-        }
-        datapath.ensure(FROM_UPLINK.program, FROM_UPLINK, &Target::Interface(config.uplink_ifindex))?;
+        let last_sweep = Sweep::default();
+        let mut datapath = Self { config, pins, maps, programs, mirror, routes, endpoints, last_sweep };
+        datapath.attach()?;
         datapath.sweep_flows()?;
         Ok(datapath)
+    }
+
+    /// Makes every hook of the node, and of pods that have some, run the programs just loaded.
+    fn attach(&self) -> Result<()> {
+        self.adopt_pods()?;
+        let cgroup = Target::cgroup(&self.config.cgroup)?;
+        for hook in SOCKETS {
+            self.ensure(hook.program, hook, &cgroup)?;
+        }
+        self.ensure(FROM_UPLINK.program, FROM_UPLINK, &Target::Interface(self.config.uplink_ifindex))
     }
 
     fn ensure(&self, pin: &str, hook: Hook, target: &Target) -> Result<()> {
@@ -76,7 +83,7 @@ impl Datapath {
     }
 
     /// Gives the pods' hooks the programs just loaded.
-    fn adopt_pods(&mut self) -> Result<()> {
+    fn adopt_pods(&self) -> Result<()> {
         for name in self.pins.links()? {
             for hook in [FROM_POD, TO_POD] {
                 if name.starts_with(hook.program) {
@@ -131,13 +138,27 @@ impl Datapath {
     pub fn apply_policy(&mut self, plan: &kilter_policy::Plan) -> Result<()> {
         let pods: Vec<_> = self.endpoints.keys().copied().collect();
         let mut writer =
-            Writer { maps: &self.maps, classes: &mut self.classes, pods: &pods, stale: Stale::default() };
+            Writer { maps: &self.maps, mirror: &mut self.mirror, pods: &pods, stale: Stale::default() };
         writer.apply(plan)
     }
 
-    /// Applies the writes of a plan, in order.
+    /// Applies the writes of a plan, in order. Tables that are too small for it are replaced by
+    /// larger ones first, without a connection noticing.
     pub fn apply_services(&mut self, plan: &kilter_services::Plan) -> Result<()> {
+        if let Some(sizes) = services::growth(&self.maps, plan)? {
+            self.grow(sizes)?;
+        }
         services::apply(&self.maps, plan)
+    }
+
+    /// Nothing is written meanwhile, so each program sees complete tables, the old or the new ones.
+    fn grow(&mut self, sizes: Sizes) -> Result<()> {
+        let (maps, programs) = loader::load(&self.config, &self.pins, Some(sizes))?;
+        services::copy(&self.maps, &maps)?;
+        (self.maps, self.programs) = (maps, programs);
+        self.attach()?;
+        loader::replace_pin(self.maps.frontends.as_fd(), &self.pins.map("frontends"))?;
+        loader::replace_pin(self.maps.backends.as_fd(), &self.pins.map("backends"))
     }
 
     /// Makes these the routes to the other nodes' pods, instead of those before.
@@ -205,7 +226,7 @@ impl Datapath {
         stats.tables = BTreeMap::from([
             ("flows", self.last_sweep.live),
             ("endpoints", self.endpoints.len() as u64),
-            ("classes", self.classes.len() as u64),
+            ("classes", self.mirror.classes() as u64),
             ("routes", self.routes.len() as u64),
             ("postures", self.maps.postures.keys()?.len() as u64),
             ("intervals", self.maps.intervals.keys()?.len() as u64),

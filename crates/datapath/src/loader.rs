@@ -16,11 +16,21 @@ use crate::{Config, EGRESS_MARK, Error, GATEWAY_MAC, Result, sys};
 const RESET_MARK: u32 = 0x6b74_0002;
 /// How many other nodes there can be. A row is 8 bytes.
 const MAX_NODES: u32 = 16_384;
-/// Hash buckets cost 16 bytes each, used or not.
-const MAX_FRONTENDS: u32 = 32_768;
-const MAX_BACKENDS: u32 = 131_072;
 /// No pod may cause more than this part of the flows.
 const QUOTA_DIVISOR: u32 = 4;
+
+/// How many rows the tables of Services hold. They grow; a hash bucket costs 16 bytes, used or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Sizes {
+    pub(crate) frontends: u32,
+    pub(crate) backends: u32,
+}
+
+impl Default for Sizes {
+    fn default() -> Self {
+        Self { frontends: 1_024, backends: 4_096 }
+    }
+}
 
 /// The loaded programs.
 #[derive(Debug)]
@@ -33,8 +43,9 @@ impl Programs {
     }
 }
 
-/// Loads the programs with the maps that are pinned, and pins the maps that are not.
-pub(crate) fn load(config: &Config, pins: &Pins) -> Result<(Maps, Programs)> {
+/// Loads the programs with the maps that are pinned, and pins the maps that are not. With `replace`,
+/// the tables of Services are new ones of that size, not pinned.
+pub(crate) fn load(config: &Config, pins: &Pins, replace: Option<Sizes>) -> Result<(Maps, Programs)> {
     // The skeleton borrows from here to the end of this function.
     let mut storage = MaybeUninit::uninit();
     let mut open = KilterSkelBuilder::default().open(&mut storage).map_err(Error::Load)?;
@@ -42,7 +53,9 @@ pub(crate) fn load(config: &Config, pins: &Pins) -> Result<(Maps, Programs)> {
     rodata.ok_or_else(|| Error::Config("BUG: the object has no .rodata".into()))?.config = constants(config)?;
     for mut map in open.open_object_mut().maps_mut() {
         if let Some(name) = own_name(&map) {
-            prepare(&mut map, &name, config, &pins.map(&name))?;
+            let adopt = (!is_replaced(&name, replace)).then(|| pins.map(&name)).filter(|pin| pin.exists());
+            let size = size_of_map(&name, config, replace.unwrap_or_default());
+            prepare(&mut map, &name, adopt.as_deref(), size)?;
         }
     }
     let skel = open.load().map_err(Error::Load)?;
@@ -50,7 +63,9 @@ pub(crate) fn load(config: &Config, pins: &Pins) -> Result<(Maps, Programs)> {
     let mut maps = BTreeMap::new();
     for map in skel.object().maps() {
         let Some(name) = map.name().to_str().filter(|name| !name.contains('.')) else { continue };
-        pin_if_new(map.as_fd(), &pins.map(name))?;
+        if !is_replaced(name, replace) {
+            pin_if_new(map.as_fd(), &pins.map(name))?;
+        }
         let fd = duplicate(map.as_fd())?;
         let raw = RawMap {
             fd,
@@ -72,11 +87,15 @@ fn own_name(map: &OpenMapMut<'_>) -> Option<String> {
     map.name().to_str().filter(|name| !name.contains('.')).map(str::to_owned)
 }
 
-fn prepare(map: &mut OpenMapMut<'_>, name: &str, config: &Config, pin: &Path) -> Result<()> {
-    if !pin.exists() {
-        let sized = size_of_map(name, config).map_or(Ok(()), |size| map.set_max_entries(size));
-        return sized.map_err(Error::Load);
-    }
+fn is_replaced(name: &str, replace: Option<Sizes>) -> bool {
+    replace.is_some() && matches!(name, "frontends" | "backends")
+}
+
+/// Gives a map the pinned one's place, or its size where `bpf/lib/maps.h` leaves that to us.
+fn prepare(map: &mut OpenMapMut<'_>, name: &str, adopt: Option<&Path>, size: Option<u32>) -> Result<()> {
+    let Some(pin) = adopt else {
+        return size.map_or(Ok(()), |size| map.set_max_entries(size)).map_err(Error::Load);
+    };
     let foreign = || Error::Foreign { table: name.to_owned(), path: pin.to_path_buf() };
     let pinned = MapHandle::from_pinned_path(pin).map_err(|_| foreign())?;
     let same = pinned.map_type() == map.map_type()
@@ -88,14 +107,13 @@ fn prepare(map: &mut OpenMapMut<'_>, name: &str, config: &Config, pin: &Path) ->
     map.reuse_fd(pinned.as_fd()).map_err(Error::Load)
 }
 
-/// How large a map is to be made, where `bpf/lib/maps.h` leaves it to us.
-fn size_of_map(name: &str, config: &Config) -> Option<u32> {
+fn size_of_map(name: &str, config: &Config, sizes: Sizes) -> Option<u32> {
     match name {
         "flows" => Some(config.max_flows),
         "endpoints" | "postures" => Some(pods_of(config.pod_cidr)),
         "nodes" => Some(MAX_NODES),
-        "frontends" => Some(MAX_FRONTENDS),
-        "backends" => Some(MAX_BACKENDS),
+        "frontends" => Some(sizes.frontends),
+        "backends" => Some(sizes.backends),
         _ => None,
     }
 }
@@ -150,6 +168,15 @@ pub(crate) fn wire(address: std::net::Ipv4Addr) -> u32 {
 /// The reverse of [`wire`].
 pub(crate) fn address(wire: u32) -> std::net::Ipv4Addr {
     wire.to_ne_bytes().into()
+}
+
+/// Pins a map in place of the one that is pinned there.
+pub(crate) fn replace_pin(map: BorrowedFd<'_>, path: &Path) -> Result<()> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let next = path.with_file_name(format!("{name}-next"));
+    Pins::remove(&next)?;
+    sys::pin(map, &next).map_err(|e| Pins::error("pin a table at", &next, e))?;
+    std::fs::rename(&next, path).map_err(|e| Pins::error("rename a pin to", path, e))
 }
 
 fn pin_if_new(map: BorrowedFd<'_>, path: &Path) -> Result<()> {

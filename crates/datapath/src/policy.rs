@@ -1,6 +1,6 @@
 //! Policy rows: writing a plan, reading back, and which flows must ask again.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::{IpNet, Ipv4Net};
@@ -14,44 +14,49 @@ use crate::rows;
 use crate::skel::types;
 use crate::{Error, Result};
 
-/// What userspace remembers of the class rows: which prefixes have one. Needed to know whose flows a
-/// row that appears or goes concerns.
+/// What userspace remembers of the rows: which prefixes have a class, to know whose flows a row that
+/// appears or goes concerns, and which exceptions a set has, since it takes them with it.
 #[derive(Debug, Default)]
-pub(crate) struct Classes {
-    rows: HashMap<Ipv4Net, ClassId>,
+pub(crate) struct Mirror {
+    classes: HashMap<Ipv4Net, ClassId>,
+    exceptions: HashMap<SetId, HashSet<ClassId>>,
 }
 
-impl Classes {
+impl Mirror {
     pub(crate) fn read(maps: &Maps) -> Result<Self> {
-        let rows = maps.classes.rows()?.into_iter();
-        Ok(Self {
-            rows: rows
-                .filter_map(|(key, row)| Some((rows::prefix_of(&key)?, ClassId(row.class_id))))
-                .collect(),
-        })
+        let mut mirror = Self::default();
+        for (key, row) in maps.classes.rows()? {
+            mirror.classes.extend(rows::prefix_of(&key).map(|prefix| (prefix, ClassId(row.class_id))));
+        }
+        for key in maps.sets.keys()? {
+            if let (set, Some(class)) = rows::set_of(&key) {
+                mirror.exceptions.entry(set).or_default().insert(class);
+            }
+        }
+        Ok(mirror)
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.rows.len()
+    pub(crate) fn classes(&self) -> usize {
+        self.classes.len()
     }
 
     /// The slot that addresses right above `prefix` are judged under: of the longest row around it.
     fn slot_around(&self, prefix: Ipv4Net) -> u32 {
         let around = (0..prefix.prefix_len()).rev().filter_map(|bits| Ipv4Net::new(prefix.addr(), bits).ok());
-        around.map(|net| net.trunc()).find(|net| self.rows.contains_key(net)).map_or(NO_ROW, slot_of)
+        around.map(|net| net.trunc()).find(|net| self.classes.contains_key(net)).map_or(NO_ROW, slot_of)
     }
 
     /// Whether the row that an address matches is the one of `prefix` (which contains it).
     fn decides(&self, prefix: Ipv4Net, host: Ipv4Addr) -> bool {
         let longer = (prefix.prefix_len() + 1..=32).filter_map(|bits| Ipv4Net::new(host, bits).ok());
-        !longer.map(|net| net.trunc()).any(|net| self.rows.contains_key(&net))
+        !longer.map(|net| net.trunc()).any(|net| self.classes.contains_key(&net))
     }
 }
 
 /// Writes rows of one plan.
 pub(crate) struct Writer<'a> {
     pub(crate) maps: &'a Maps,
-    pub(crate) classes: &'a mut Classes,
+    pub(crate) mirror: &'a mut Mirror,
     /// The addresses of this node's pods.
     pub(crate) pods: &'a [Ipv4Addr],
     pub(crate) stale: Stale,
@@ -73,7 +78,9 @@ impl Writer<'_> {
         match *write {
             Write::PutSet { set, default } => self.put_decision(rows::set_key(set, None), default),
             Write::PutException { set, class, decision } => {
-                self.put_decision(rows::set_key(set, Some(class)), decision)
+                self.put_decision(rows::set_key(set, Some(class)), decision)?;
+                self.mirror.exceptions.entry(set).or_default().insert(class);
+                Ok(())
             }
             Write::PutInterval { interval, set } => self.put_interval(&interval, set),
             Write::PutClass { prefix: IpNet::V4(prefix), class } => self.put_class(prefix.trunc(), class),
@@ -83,6 +90,7 @@ impl Writer<'_> {
                 Ok(())
             }
             Write::DeleteException { set, class } => {
+                self.mirror.exceptions.entry(set).or_default().remove(&class);
                 self.maps.sets.remove(&rows::set_key(set, Some(class))).map(drop)
             }
             Write::DeleteSet { set } => self.delete_set(set),
@@ -133,19 +141,23 @@ impl Writer<'_> {
         rows::interval_keys(interval).iter().try_for_each(|key| self.maps.intervals.remove(key).map(drop))
     }
 
-    /// The default last: a set without one denies what it should not be asked any more.
-    fn delete_set(&self, set: SetId) -> Result<()> {
-        self.maps.sets.remove(&rows::set_key(set, None)).map(drop)
+    /// With its exceptions: a set of the same number must not find them.
+    fn delete_set(&mut self, set: SetId) -> Result<()> {
+        self.maps.sets.remove(&rows::set_key(set, None))?;
+        for class in self.mirror.exceptions.remove(&set).unwrap_or_default() {
+            self.maps.sets.remove(&rows::set_key(set, Some(class)))?;
+        }
+        Ok(())
     }
 
     fn put_class(&mut self, prefix: Ipv4Net, class: ClassId) -> Result<()> {
         let row = types::class_row { class_id: class.0, slot: slot_of(prefix) };
         self.maps.classes.put(&rows::prefix_key(prefix), &row)?;
-        match self.classes.rows.insert(prefix, class) {
+        match self.mirror.classes.insert(prefix, class) {
             Some(before) if before == class => return Ok(()),
             Some(_) => self.stale.slot(slot_of(prefix)),
             // Its addresses were judged under the row around it so far.
-            None => self.stale.slot(self.classes.slot_around(prefix)),
+            None => self.stale.slot(self.mirror.slot_around(prefix)),
         }
         self.pods_moved(prefix);
         Ok(())
@@ -153,7 +165,7 @@ impl Writer<'_> {
 
     fn delete_class(&mut self, prefix: Ipv4Net) -> Result<()> {
         self.maps.classes.remove(&rows::prefix_key(prefix))?;
-        if self.classes.rows.remove(&prefix).is_some() {
+        if self.mirror.classes.remove(&prefix).is_some() {
             self.stale.slot(slot_of(prefix));
             self.pods_moved(prefix);
         }
@@ -163,7 +175,7 @@ impl Writer<'_> {
     /// Pods of this node have slots of their own; those whose row has changed are raised too.
     fn pods_moved(&mut self, prefix: Ipv4Net) {
         for pod in self.pods.iter().filter(|pod| prefix.contains(*pod)) {
-            if self.classes.decides(prefix, *pod) {
+            if self.mirror.decides(prefix, *pod) {
                 self.stale.slot(slot_of_host(*pod));
             }
         }

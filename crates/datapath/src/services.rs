@@ -3,6 +3,7 @@
 use kilter_services::{FrontendRow, Plan, Tables, Write};
 
 use crate::Result;
+use crate::loader::Sizes;
 use crate::maps::Maps;
 use crate::rows;
 use crate::skel::types;
@@ -31,6 +32,39 @@ fn write(maps: &Maps, write: &Write) -> Result<()> {
             maps.backends.remove(&types::backend_key { revision: *revision, slot: *slot }).map(drop)
         }
     }
+}
+
+/// The sizes that the tables must have for a plan, if they are too small. Rows that a plan replaces
+/// are counted twice: a table may grow a little early.
+pub(crate) fn growth(maps: &Maps, plan: &Plan) -> Result<Option<Sizes>> {
+    let frontends = plan.writes().filter(|write| matches!(write, Write::PutFrontend { .. })).count() as u32;
+    let backends = plan.writes().filter(|write| matches!(write, Write::PutBackend { .. })).count() as u32;
+    let sizes = Sizes {
+        frontends: enough(maps.frontends.size(), frontends, || maps.frontends.keys().map(|k| k.len()))?,
+        backends: enough(maps.backends.size(), backends, || maps.backends.keys().map(|k| k.len()))?,
+    };
+    let now = Sizes { frontends: maps.frontends.size(), backends: maps.backends.size() };
+    Ok((sizes != now).then_some(sizes))
+}
+
+/// The size that holds `more` rows beside those there are, a quarter of it free.
+fn enough(size: u32, more: u32, rows: impl Fn() -> Result<usize>) -> Result<u32> {
+    if more == 0 {
+        return Ok(size);
+    }
+    let wanted = (rows()? as u32).saturating_add(more);
+    Ok(if wanted <= size { size } else { (wanted + wanted / 3).next_power_of_two() })
+}
+
+/// Takes the rows of tables that are being replaced over.
+pub(crate) fn copy(from: &Maps, to: &Maps) -> Result<()> {
+    for (key, row) in from.backends.rows()? {
+        to.backends.put(&key, &row)?;
+    }
+    for (key, row) in from.frontends.rows()? {
+        to.frontends.put(&key, &row)?;
+    }
+    Ok(())
 }
 
 /// Reads every Service row back.

@@ -78,6 +78,11 @@ impl<K: Plain, V: Plain> Table<K, V> {
         Ok(rows)
     }
 
+    /// How many rows fit.
+    pub(crate) fn size(&self) -> u32 {
+        self.size
+    }
+
     pub(crate) fn name(&self) -> &'static str {
         self.name
     }

@@ -257,3 +257,41 @@ fn service_rows_come_back_as_they_were_written() {
     node.datapath().apply_services(&gone).unwrap();
     assert_eq!(node.datapath().read_services().unwrap(), Default::default());
 }
+
+#[test]
+fn tables_grow_under_traffic() {
+    let fabric = Fabric::new();
+    let mut node = Node::new(&fabric, 1);
+    let (a, b) = (node.pod(5), node.pod(6));
+    let _inside = Inside::of(&node);
+    put_service(node.datapath(), 80, Protocol::Tcp, 1, &[(b.address, 80)]);
+    let server = serve(&b.netns, b.address, 80);
+    let mut stream = connect(&a.netns, SERVICE, 80, PATIENCE).unwrap();
+    echo(&mut stream, 10);
+    let mut plan = Plan::default();
+    for revision in 2..=5_000u32 {
+        let address = Ipv4Addr::from_bits(0x0a60_8000 + revision);
+        let frontend = Frontend { address: address.into(), port: 80, protocol: Protocol::Tcp };
+        plan.switch.push(Write::PutFrontend { frontend, row: FrontendRow { revision, count: 2 } });
+        for slot in 0..2 {
+            let backend = Backend { address: b.address.into(), port: 80 };
+            plan.prepare.push(Write::PutBackend { revision, slot, backend });
+        }
+    }
+    let netns = kilter_netns::NetNs::open(node.netns.path()).unwrap();
+    let datapath = node.datapath();
+    netns.run(|| datapath.apply_services(&plan)).unwrap().unwrap();
+    assert_eq!(datapath.stats().unwrap().tables["frontends"], 5_000);
+    assert_eq!(datapath.stats().unwrap().tables["backends"], 9_999);
+    // Old connections go on; old and new Services are there, also for the next agent.
+    echo(&mut stream, 10);
+    drop(stream);
+    server.join().unwrap();
+    node.reopen();
+    assert_eq!(node.datapath().stats().unwrap().tables["frontends"], 5_000);
+    for service in [SERVICE, Ipv4Addr::from_bits(0x0a60_8000 + 4_999)] {
+        let server = serve(&b.netns, b.address, 80);
+        echo(&mut connect(&a.netns, service, 80, PATIENCE).unwrap(), 10);
+        server.join().unwrap();
+    }
+}
