@@ -35,13 +35,12 @@ pub async fn create_fabric(layout: &Layout, spec: &TwinSpec) -> Result<Fabric> {
         netlink.add_address(bridge, IpNet::new(address.into(), prefix)?).await?;
     }
     netlink.set_up(bridge).await?;
-    Ok(Fabric { netlink, namespace, bridge, prefix, gateway: spec.gateway().into() })
+    Ok(Fabric { netlink, bridge, prefix, gateway: spec.gateway().into() })
 }
 
 /// The fabric, as far as nodes are plugged into it.
 pub struct Fabric {
     netlink: Netlink,
-    namespace: NetNs,
     bridge: u32,
     prefix: u8,
     gateway: IpAddr,
@@ -83,10 +82,5 @@ impl Fabric {
 
     async fn route(&self, block: Ipv4Net, node: &NodePlan) -> Result<()> {
         Ok(self.netlink.replace_route(&Route::via(block.into(), node.address.into(), self.bridge)).await?)
-    }
-
-    /// The fabric's namespace.
-    pub fn namespace(&self) -> &NetNs {
-        &self.namespace
     }
 }

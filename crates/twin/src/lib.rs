@@ -32,6 +32,7 @@ pub use ready::{Readiness, WorkloadState};
 pub use signal::terminated;
 pub use spec::{NodePlan, SpecError, TwinSpec, check_name};
 pub use status::{NodeState, PodState, Status, is_running, node_cgroup, running, status};
+pub use system::dns_workload;
 pub use up::{Step, Summary, UpOptions, up};
 
 /// A request that cannot be served as it was put: a name that is taken, a twin that is not there.

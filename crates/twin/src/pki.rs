@@ -57,7 +57,7 @@ pub fn read(layout: &Layout) -> Result<Pki> {
 /// A certificate for a node's kubelet.
 pub fn issue_kubelet(pki: &Pki, node: &NodePlan) -> Result<Certified> {
     let names = [node.name.clone(), node.address.to_string()];
-    issue(&pki.ca_certificate, &pki.ca_key, &format!("system:node:{}", node.name), names)
+    issue(&pki.ca_key, &format!("system:node:{}", node.name), names)
         .with_context(|| format!("make the certificate of {}", node.name))
 }
 

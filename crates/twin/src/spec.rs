@@ -1,6 +1,5 @@
 //! What a twin is made of: names and addresses, checked before anything is touched.
 
-use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::Ipv4Net;
@@ -244,6 +243,8 @@ fn host(net: Ipv4Net, number: u32) -> Ipv4Addr {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     fn spec() -> TwinSpec {

@@ -1,13 +1,19 @@
 //! Objects that every cluster has before its own: cluster DNS.
 
+use kilter_model::{NamespacedName, WorkloadRef};
 use serde_json::{Value, json};
 
 use crate::spec::TwinSpec;
 
 /// The namespace of cluster services.
-pub const NAMESPACE: &str = "kube-system";
+const NAMESPACE: &str = "kube-system";
 /// The DaemonSet that gives each node a DNS pod.
-pub const DNS_DAEMONSET: &str = "kilter-dns";
+const DNS_DAEMONSET: &str = "kilter-dns";
+
+/// The workload that DNS pods belong to.
+pub fn dns_workload() -> WorkloadRef {
+    WorkloadRef { kind: "DaemonSet".into(), name: NamespacedName::new(NAMESPACE, DNS_DAEMONSET) }
+}
 
 /// The objects of cluster DNS.
 ///

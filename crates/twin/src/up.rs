@@ -19,6 +19,9 @@ use crate::ready::{Readiness, WorkloadState};
 use crate::spec::{NodePlan, TwinSpec};
 use crate::{UsageError, host, kubeconfig, mounts, pki, system};
 
+/// How long nodes may take to register.
+const NODES_READY: Duration = Duration::from_secs(30);
+
 /// What to bring up, and how.
 #[derive(Debug)]
 pub struct UpOptions {
@@ -147,12 +150,13 @@ async fn make(
     fs::write(layout.spec(), serde_json::to_vec_pretty(&spec)?)?;
 
     let client = kilter_cluster::connect(&layout.admin_kubeconfig()).await?;
+    wait(starting).await?;
+    wait_for_nodes(&client, &plans).await?;
     progress(Step::Objects(options.objects.len()));
     let mut objects = system::objects(&spec);
     objects.extend(options.objects.iter().cloned());
     objects.extend(missing_namespaces(&objects, progress));
     let refused = apply(&client, &objects).await?;
-    wait(starting).await?;
     let readiness = Readiness::of(&objects, plans.len());
     let workloads = wait_ready(&client, &readiness, options.timeout, progress).await?;
     Ok(Summary { spec, workloads, refused, took: started.elapsed() })
@@ -269,6 +273,29 @@ async fn wait(starting: Vec<Starting>) -> Result<()> {
     tokio::task::spawn_blocking(|| starting.into_iter().try_for_each(Starting::wait)).await?
 }
 
+/// Waits until every node is there: a scheduler that sees one node puts everything on it.
+async fn wait_for_nodes(client: &kube::Client, plans: &[NodePlan]) -> Result<()> {
+    let mut feed = kilter_cluster::watch(client.clone());
+    let mut cluster = Cluster::default();
+    let deadline = tokio::time::Instant::now() + NODES_READY;
+    while let Some(missing) = plans.iter().find(|p| !cluster.node(&p.name).is_some_and(|n| n.ready)) {
+        let updates = tokio::time::timeout_at(deadline, feed.next())
+            .await
+            .with_context(|| format!("{} is not ready after {} s", missing.name, NODES_READY.as_secs()))?;
+        see(&mut cluster, updates)?;
+    }
+    Ok(())
+}
+
+fn see(cluster: &mut Cluster, updates: Option<Vec<Update>>) -> Result<()> {
+    for update in updates.context("the API went away")? {
+        if let Update::Event { event, .. } = update {
+            cluster.apply(event);
+        }
+    }
+    Ok(())
+}
+
 async fn wait_ready(
     client: &kube::Client,
     readiness: &Readiness,
@@ -288,13 +315,7 @@ async fn wait_ready(
         }
         match tokio::time::timeout_at(deadline, feed.next()).await {
             Err(_) => return Ok(states),
-            Ok(updates) => {
-                for update in updates.context("the API went away")? {
-                    if let Update::Event { event, .. } = update {
-                        cluster.apply(event);
-                    }
-                }
-            }
+            Ok(updates) => see(&mut cluster, updates)?,
         }
     }
 }

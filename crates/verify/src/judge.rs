@@ -71,7 +71,9 @@ fn compare(trial: &Trial, outcome: &Outcome, drop: Option<&Drop>) -> Option<Find
 }
 
 fn answered(trial: &Trial, pod: Option<&str>) -> Option<Finding> {
-    match trial.expected.iter().find(|e| Some(&*e.pod) == pod) {
+    // Of several pods that do not say who they are, the one that allows it is meant.
+    let nameless = |e: &&Expected| !e.says_who && pod.is_none() && e.answer.verdict() == Verdict::Allow;
+    match trial.expected.iter().find(|e| Some(&*e.pod) == pod).or_else(|| trial.expected.iter().find(nameless)) {
         None => Some(Finding::AnsweredByAnother { pod: pod.map(str::to_owned) }),
         Some(expected) if expected.answer.verdict() == Verdict::Deny => Some(Finding::RefusedButAnswered),
         Some(_) => None,
@@ -142,7 +144,7 @@ mod tests {
             target: Target::Pod(NamespacedName::new("shop", "b")),
             to: at,
             protocol: Protocol::Tcp,
-            expected: vec![Expected { pod: "b".into(), at, answer }],
+            expected: vec![Expected { pod: "b".into(), at, answer, says_who: true }],
         }
     }
 
@@ -189,6 +191,16 @@ mod tests {
             Some(Finding::AnsweredByAnother { pod: Some("c".into()) })
         );
         assert_eq!(judge(trial(Allow, Deny), answered("b"), &[]).finding, Some(Finding::RefusedButAnswered));
+    }
+
+    #[test]
+    fn a_pod_that_does_not_say_who_it_is_may_answer_only_where_it_is_allowed_to() {
+        let mut dns = trial(Allow, Allow);
+        dns.expected[0].says_who = false;
+        assert_eq!(judge(dns.clone(), outcome(Answered { pod: None }), &[]).finding, None);
+        let mut refused = trial(Allow, Deny);
+        refused.expected[0].says_who = false;
+        assert!(judge(refused, outcome(Answered { pod: None }), &[]).finding.is_some());
     }
 
     #[test]

@@ -48,6 +48,9 @@ pub struct Expected {
     pub at: SocketAddr,
     /// The verdict with its reasons.
     pub answer: Answer,
+    /// Whether the pod says who it is. DNS pods speak DNS only: they answer, and that is all that
+    /// can be told of them.
+    pub says_who: bool,
 }
 
 impl Trial {
@@ -93,12 +96,25 @@ fn listening_ports(cluster: &Cluster) -> BTreeMap<Uid, BTreeSet<(Protocol, u16)>
             ports.entry(pod).or_default().extend(slice.ports.iter().map(|p| (p.protocol, p.port)));
         }
     }
-    for set in ports.values_mut() {
-        // This first path has no SCTP sockets in its kernels; the model's answer for it is tested
-        // packet by packet elsewhere.
-        set.retain(|(protocol, _)| *protocol != Protocol::Sctp);
+    for (pod, set) in &mut ports {
+        let dns = cluster.pod(pod).is_some_and(is_dns);
+        set.retain(|(protocol, _)| can_be_tried(*protocol, dns));
     }
     ports
+}
+
+/// SCTP has no sockets in the kernels that twins run on (the model's answer for it is tested packet
+/// by packet elsewhere), and a DNS server answers nothing but DNS over TCP.
+fn can_be_tried(protocol: Protocol, dns: bool) -> bool {
+    match protocol {
+        Protocol::Udp => true,
+        Protocol::Tcp => !dns,
+        Protocol::Sctp => false,
+    }
+}
+
+fn is_dns(pod: &Pod) -> bool {
+    pod.owner == kilter_twin::dns_workload()
 }
 
 fn pod_trial(cluster: &Cluster, from: &Pod, to: &Pod, protocol: Protocol, port: u16) -> Trial {
@@ -116,11 +132,14 @@ fn pod_trial(cluster: &Cluster, from: &Pod, to: &Pod, protocol: Protocol, port: 
 
 fn service_trials(cluster: &Cluster, from: &Pod, service: &Service) -> Vec<Trial> {
     let Some(&ip) = service.cluster_ips.first() else { return Vec::new() };
-    let ports = service.ports.iter().filter(|p| p.protocol != Protocol::Sctp);
-    ports.filter_map(|port| {
+    service.ports.iter().filter_map(|port| {
         let backends = backends(cluster, &service.name, &port.name, port.protocol);
         // Endpoints that are not pods of this cluster (the API's own) are not stand-ins.
         if backends.iter().any(|(pod, _)| pod.is_none()) {
+            return None;
+        }
+        let dns = backends.iter().any(|(pod, _)| pod.as_ref().and_then(|p| cluster.pod(p)).is_some_and(is_dns));
+        if !can_be_tried(port.protocol, dns) {
             return None;
         }
         let expected = backends
@@ -165,6 +184,7 @@ fn expect(cluster: &Cluster, from: &Pod, to: &Uid, at: SocketAddr, protocol: Pro
         protocol: protocol.into(),
         port: at.port(),
     };
-    Expected { pod: to.clone(), at, answer: evaluate(cluster, &query) }
+    let says_who = !cluster.pod(to).is_some_and(is_dns);
+    Expected { pod: to.clone(), at, answer: evaluate(cluster, &query), says_who }
 }
 
