@@ -132,6 +132,14 @@ static __always_inline bool came_as_known(struct __sk_buff *skb, const struct fl
 	}
 }
 
+/* Whether this link's pod is the end that `sender` sends to. */
+static __always_inline bool leads_here(struct __sk_buff *skb, const struct flow *flow, __u32 sender)
+{
+	const struct flow_end *end = &flow->end[other(sender)];
+
+	return end->kind == END_POD && end->via == skb->ifindex;
+}
+
 /* Forwarded into a pod by the stack, and not known: from a second interface, or a bridge of others. */
 static __always_inline int source_behind_stack(struct flow_end *end, __be32 source)
 {
@@ -221,8 +229,8 @@ int to_pod(struct __sk_buff *skb)
 		return drop(skb, &packet, reason, INGRESS);
 	sender = flow_key(&packet, &key) & 1;
 	flow = opens(&packet) ? NULL : bpf_map_lookup_elem(&flows, &key);
-	if (flow && flow_allows(flow) && came_as_known(skb, flow, sender) &&
-	    flow->end[other(sender)].via == skb->ifindex && packet.kind != PACKET_FIRST_FRAGMENT) {
+	if (flow && flow_allows(flow) && came_as_known(skb, flow, sender) && leads_here(skb, flow, sender) &&
+	    packet.kind != PACKET_FIRST_FRAGMENT) {
 		flow_touch(flow, &packet, sender);
 		return PASS;
 	}

@@ -75,8 +75,10 @@ static __always_inline __u32 flow_owner(const struct flow *flow)
 static __always_inline int flow_insert(const struct flow_key *key, struct flow *flow)
 {
 	struct endpoint *owner = bpf_map_lookup_elem(&endpoints, &key->address[flow_owner(flow)]);
+	bool from_node = flow->end[flow->opener & 1].kind == END_NODE;
 
-	if (owner && owner->flows >= config.flow_quota)
+	/* The node's own sockets are exempt: probes must reach a pod that others flood. */
+	if (owner && owner->flows >= config.flow_quota && !from_node)
 		return DROP_QUOTA;
 	flow->seen = clock_now();
 	if (!bpf_map_update_elem(&flows, key, flow, BPF_NOEXIST)) {

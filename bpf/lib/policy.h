@@ -61,7 +61,8 @@ static __noinline int decide(const struct question *question, struct verdict *ve
 	verdict->direction = question->direction;
 	verdict->reason = DROP_NOT_LOADED;
 	posture = bpf_map_lookup_elem(&postures, &question->pod);
-	if (!posture)
+	/* Without a class, not even the default of a set holds. */
+	if (!posture || !question->class_id)
 		return 0;
 	interval.posture = bpf_htonl(*posture);
 	interval.direction = question->direction;
@@ -81,8 +82,8 @@ static __noinline int decide(const struct question *question, struct verdict *ve
 }
 
 /*
- * Notes the slot and generation of one end, and returns its class; 0, which no set names, when no
- * row matches. A pod of this node has a slot of its own, in its endpoint; for others the row names
+ * Notes the slot and generation of one end, and returns its class; 0, which no class has, when no row
+ * matches. A pod of this node has a slot of its own, in its endpoint; for others the row names
  * the slot, so it is read again after the generation.
  */
 static __always_inline __u32 judge_end(struct flow_end *end, __be32 address)

@@ -19,7 +19,7 @@ pub enum Error {
     /// The configuration contradicts itself or the machine.
     #[error("data plane configuration: {0}")]
     Config(String),
-    /// The kernel refused the programs. The verifier's log is at `debug` level in the trace.
+    /// The kernel refused the programs. The verifier's log is in the trace, as a warning.
     #[error("load the programs into the kernel")]
     Load(#[source] libbpf_rs::Error),
     /// A map could not be read or written.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use ipnet::Ipv4Net;
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
-use libbpf_rs::{MapCore, MapHandle, OpenMapMut};
+use libbpf_rs::{MapCore, MapHandle, OpenMapMut, PrintLevel};
 
 use crate::maps::{Maps, RawMap};
 use crate::pins::Pins;
@@ -46,6 +46,7 @@ impl Programs {
 /// Loads the programs with the maps that are pinned, and pins the maps that are not. With `replace`,
 /// the tables of Services are new ones of that size, not pinned.
 pub(crate) fn load(config: &Config, pins: &Pins, replace: Option<Sizes>) -> Result<(Maps, Programs)> {
+    libbpf_rs::set_print(Some((PrintLevel::Debug, trace)));
     // The skeleton borrows from here to the end of this function.
     let mut storage = MaybeUninit::uninit();
     let mut open = KilterSkelBuilder::default().open(&mut storage).map_err(Error::Load)?;
@@ -80,6 +81,14 @@ pub(crate) fn load(config: &Config, pins: &Pins, replace: Option<Sizes>) -> Resu
         programs.insert(program.name().to_string_lossy().into_owned(), duplicate(program.as_fd())?);
     }
     Ok((Maps::new(maps)?, Programs(programs)))
+}
+
+/// What libbpf has to say: on failure, the verifier's log.
+fn trace(level: PrintLevel, text: String) {
+    match level {
+        PrintLevel::Warn => tracing::warn!("{}", text.trim_end()),
+        PrintLevel::Info | PrintLevel::Debug => tracing::trace!("{}", text.trim_end()),
+    }
 }
 
 /// The name of a map that is ours to pin; data sections have a dot in theirs.

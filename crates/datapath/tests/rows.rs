@@ -112,6 +112,27 @@ fn a_verdict_that_changes_in_place_reaches_live_flows() {
 }
 
 #[test]
+fn an_address_without_a_class_is_denied() {
+    let fabric = Fabric::new();
+    let mut node = Node::new(&fabric, 1);
+    let a = node.pod(5);
+    let client = udp(&a.netns, a.address, 0);
+    let server = udp(&fabric.netns, OUTSIDE, 5000);
+    client.send_to(b"one", (OUTSIDE, 5000)).unwrap();
+    server.recv(&mut [0; 8]).unwrap();
+    // The flow that lives was judged by the row that goes.
+    node.apply(vec![Write::DeleteClass { prefix: "0.0.0.0/0".parse().unwrap() }]);
+    client.send_to(b"two", (OUTSIDE, 5000)).unwrap();
+    assert_eq!(node.dropped(a.address, OUTSIDE), (DropReason::Revoked, Direction::Egress, None));
+    client.send_to(b"new", (OUTSIDE, 5001)).unwrap();
+    assert_eq!(node.dropped(a.address, OUTSIDE), (DropReason::NotLoaded, Direction::Egress, None));
+    // A row that appears reaches the flows of addresses that had none.
+    node.apply(vec![Write::PutClass { prefix: "10.240.0.0/16".parse().unwrap(), class: ClassId(1) }]);
+    client.send_to(b"three", (OUTSIDE, 5000)).unwrap();
+    server.recv(&mut [0; 8]).unwrap();
+}
+
+#[test]
 fn routes_are_replaced_as_a_whole() {
     let fabric = Fabric::new();
     let mut node = Node::new(&fabric, 1);
