@@ -18,7 +18,7 @@ pub enum Error {
     },
     /// A part of the controllers ended that must not.
     #[error("BUG: a controller stopped working")]
-    Stopped(#[source] tokio::task::JoinError),
+    Stopped(#[source] Option<tokio::task::JoinError>),
 }
 
 impl Error {

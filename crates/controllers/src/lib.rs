@@ -6,7 +6,7 @@
 //! clock except where time itself is the condition (`minReadySeconds`, progress deadlines), and
 //! look at the whole of an object each time: an event says where to look, not what to do.
 //!
-//! Jobs are not run. Owned objects of what was deleted, namespaces and default ServiceAccounts are
+//! Pods stay with the owner they were made for: none is adopted or released. Jobs are not run. Owned objects of what was deleted, namespaces and default ServiceAccounts are
 //! the API server's business.
 
 #![forbid(unsafe_code)]

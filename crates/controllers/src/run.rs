@@ -36,7 +36,7 @@ pub(crate) trait Reconcile: Send + Sync + 'static {
 /// looks at what is there. Errors of single objects are logged and tried again.
 pub async fn run(client: Client, config: Config) -> Result<(), Error> {
     let context = Context::new(client);
-    let mut tasks = JoinSet::new();
+    let mut watches = JoinSet::new();
     let mut work = JoinSet::new();
     let stop = &config.stop;
     // All handlers are in place before any watch starts.
@@ -47,16 +47,17 @@ pub async fn run(client: Client, config: Config) -> Result<(), Error> {
     spawn(&mut work, stop, &context, endpoints::new(&context));
     spawn(&mut work, stop, &context, scheduler::new(&context));
     spawn(&mut work, stop, &context, orphans::new(&context));
-    context.watch(&mut tasks);
-    let ended = work.join_next().await;
+    context.watch(&mut watches);
+    let ended = tokio::select! {
+        Some(ended) = watches.join_next() => ended,
+        Some(ended) = work.join_next() => ended,
+    };
+    // Watches go on for ever, work until it is told to stop.
     if !stop.is_cancelled() {
-        return Err(match ended {
-            Some(Err(error)) => Error::Stopped(error),
-            _ => return Ok(()),
-        });
+        return Err(Error::Stopped(ended.err()));
     }
     while work.join_next().await.is_some() {}
-    tasks.shutdown().await;
+    watches.shutdown().await;
     Ok(())
 }
 
@@ -86,21 +87,44 @@ async fn work_off<R: Reconcile>(reconciler: Arc<R>, queue: Arc<Queue>, stop: Can
         let Some(key) = stop.run_until_cancelled(queue.take()).await else { break };
         let (reconciler, queue) = (reconciler.clone(), queue.clone());
         workers.spawn(async move {
-            match reconciler.reconcile(&key).await {
-                Ok(again) => queue.succeeded(&key, again),
-                Err(error) => {
-                    let delay = queue.failed(&key);
-                    if error.is_stale() {
-                        tracing::debug!(controller = R::NAME, %key, %error, ?delay, "overtaken; looking again");
-                    } else {
-                        tracing::warn!(controller = R::NAME, %key, error = report(&error), ?delay, "trying again");
-                    }
-                }
-            }
+            look(&*reconciler, &queue, key).await;
             drop(slot);
         });
     }
     while workers.join_next().await.is_some() {}
+}
+
+/// One look at one object.
+async fn look<R: Reconcile>(reconciler: &R, queue: &Queue, key: Key) {
+    let mut taken = Taken { queue, key, done: false };
+    let result = reconciler.reconcile(&taken.key).await;
+    taken.done = true;
+    match result {
+        Ok(again) => queue.succeeded(&taken.key, again),
+        Err(error) => {
+            let (key, delay) = (&taken.key, queue.failed(&taken.key));
+            if error.is_stale() {
+                tracing::debug!(controller = R::NAME, %key, %error, ?delay, "overtaken; looking again");
+            } else {
+                tracing::warn!(controller = R::NAME, %key, error = report(&error), ?delay, "trying again");
+            }
+        }
+    }
+}
+
+/// A key handed out. Should the look at it panic, it goes back for another try all the same.
+struct Taken<'a> {
+    queue: &'a Queue,
+    key: Key,
+    done: bool,
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        if !self.done {
+            self.queue.failed(&self.key);
+        }
+    }
 }
 
 /// An error with its causes, in a line.

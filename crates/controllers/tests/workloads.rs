@@ -152,10 +152,15 @@ async fn a_stateful_set_keeps_its_order() {
             (world.list::<Pod>("app=db").await.len() == 1).then_some(())
         })
         .await;
-    let seen = world.seen.lock().unwrap().clone();
     let updated = ["-db-2", "+db-2", "-db-1", "+db-1", "-db-0", "+db-0"];
     let expected = [&["+db-0", "+db-1", "+db-2"][..], &updated[..], &["-db-2", "-db-1"][..]].concat();
-    assert_eq!(seen, expected);
+    // The API may know of an end before the kubelet does.
+    world
+        .eventually("the last end", async || {
+            (world.seen.lock().unwrap().len() >= expected.len()).then_some(())
+        })
+        .await;
+    assert_eq!(*world.seen.lock().unwrap(), expected);
     world.stop().await;
 }
 

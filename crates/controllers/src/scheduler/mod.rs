@@ -75,11 +75,14 @@ impl Reconcile for Scheduler {
             lock(&self.waiting).remove(key);
             return Ok(None);
         };
+        // Before anything is read: what changes from here on must find it waiting.
+        lock(&self.waiting).insert(key.clone());
         let nodes = self.context.nodes.all();
         // Choosing and counting the choice is one step, so that pods that come together spread.
         let chosen = {
             let mut load = lock(&self.load);
             if load.is_placed(&pod.uid().unwrap_or_default()) {
+                lock(&self.waiting).remove(key);
                 return Ok(None);
             }
             let others = || self.context.pods.all();
@@ -90,7 +93,10 @@ impl Reconcile for Scheduler {
             chosen
         };
         match chosen {
-            Ok(node) => self.bind(&pod, &node).await?,
+            Ok(node) => {
+                lock(&self.waiting).remove(key);
+                self.bind(&pod, &node).await?;
+            }
             Err(misfits) => self.give_up(&pod, nodes.len(), misfits).await?,
         }
         Ok(None)
@@ -140,10 +146,8 @@ impl Scheduler {
         }
     }
 
-    /// Says why there is no node, and waits for a change.
+    /// Says why there is no node.
     async fn give_up(&self, pod: &Pod, nodes: usize, misfits: BTreeMap<Misfit, usize>) -> Result<(), Error> {
-        // First: what changes from here on must find it waiting.
-        lock(&self.waiting).insert(key(pod));
         let message = choice::explain(nodes, &misfits);
         let conditions = pod.status.as_ref().and_then(|s| s.conditions.clone()).unwrap_or_default();
         let before = conditions.iter().find(|c| c.type_ == "PodScheduled");
