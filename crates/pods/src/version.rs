@@ -1,7 +1,7 @@
 //! Which kubelet this one behaves like.
 
 /// `status.nodeInfo.kubeletVersion`: the release whose semantics are followed.
-pub const KUBELET_VERSION: &str = "v1.34.0+kilter";
+pub const KUBELET_VERSION: &str = concat!("v1.37.0+kilter.", env!("CARGO_PKG_VERSION"));
 
 /// How probes introduce themselves.
-pub const PROBE_USER_AGENT: &str = "kube-probe/1.34";
+pub const PROBE_USER_AGENT: &str = "kube-probe/1.37";

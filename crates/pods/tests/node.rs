@@ -155,7 +155,11 @@ fn failing_on_purpose_is_noticed_and_heals() {
             node.create_pod("web", json!({}), json!({"containers": containers})).await;
             node.until_ready("web").await;
 
-            node.annotate("web", "kilter.dev/fail", Some("readiness")).await;
+            node.annotate("web", "kilter.dev/fail", Some("nonsense, readiness")).await;
+            node.until_event(
+                "web Warning UnknownAnnotation annotation kilter.dev/fail: nonsense means nothing",
+            )
+            .await;
             let unready = node.until("web", "readiness fails", |pod| !is_ready(pod)).await;
             assert_eq!(container(&unready, 0)["restartCount"], 0);
             node.until_event(

@@ -53,21 +53,23 @@ async fn respond(request: Request<Incoming>, ends: Ends, serving: &Serving) -> R
     let failures = *serving.failures.borrow();
     let probe = request.headers().get(PROBE_HEADER).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let fails = probe.as_deref().is_some_and(|probe| failures.probe(probe));
-    if grpc::is_call(&request) {
-        let path = request.uri().path().to_owned();
+    let is_call = grpc::is_call(&request);
+    let (parts, body) = request.into_parts();
+    // Read even where it does not matter: a server that answers without having listened makes some
+    // clients lose the answer.
+    let body_bytes = drain(body).await;
+    let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+    if is_call {
         if probe.is_none() {
             serving.log.print(&format!("gRPC {path} from {}", ends.client));
         }
-        return grpc::answer(&path, !(failures.grpc || fails));
+        return grpc::answer(parts.uri.path(), !(failures.grpc || fails));
     }
-    let (parts, body) = request.into_parts();
-    let body_bytes = http_body_util::Limited::new(body, BODY_BYTES).collect().await;
     let status = match body_bytes {
         _ if failures.http || fails => StatusCode::SERVICE_UNAVAILABLE,
-        Ok(_) => StatusCode::OK,
-        Err(_) => StatusCode::PAYLOAD_TOO_LARGE,
+        Some(_) => StatusCode::OK,
+        None => StatusCode::PAYLOAD_TOO_LARGE,
     };
-    let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
     if probe.is_none() {
         serving.log.print(&format!("{} {path} from {} -> {}", parts.method, ends.client, status.as_u16()));
     }
@@ -86,9 +88,21 @@ async fn respond(request: Request<Incoming>, ends: Ends, serving: &Serving) -> R
         method: parts.method.as_str(),
         path,
         headers: headers.collect(),
-        body_bytes: body_bytes.map_or(0, |body| body.to_bytes().len()),
+        body_bytes: body_bytes.unwrap_or(BODY_BYTES),
     };
     json(status, &answer)
+}
+
+/// How long a body is; `None` when it is longer than is read, or was broken off.
+async fn drain(mut body: Incoming) -> Option<usize> {
+    let mut length = 0;
+    while let Some(frame) = body.frame().await {
+        length += frame.ok()?.data_ref().map_or(0, Bytes::len);
+        if length > BODY_BYTES {
+            return None;
+        }
+    }
+    Some(length)
 }
 
 fn json(status: StatusCode, answer: &Answer<'_>) -> Response<Body> {

@@ -38,6 +38,7 @@ pub(super) struct Worker {
     /// The pod has ended for good (Succeeded or Failed) and holds nothing any more.
     pub(super) finished: bool,
     pub(super) told_ports: BTreeSet<Port>,
+    told_failures: String,
 }
 
 /// A pod that is wired.
@@ -82,6 +83,7 @@ impl Worker {
             failed_setups: 0,
             finished,
             told_ports: BTreeSet::new(),
+            told_failures: String::new(),
         }
     }
 
@@ -89,6 +91,7 @@ impl Worker {
     /// which leaves everything as it is for the next one.
     pub(super) async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Command>) {
         let mut services = self.shared.services.changes();
+        self.tell_unknown_failures();
         loop {
             if self.pod.metadata.deletion_timestamp.is_some() {
                 self.delete(inbox).await;
@@ -140,6 +143,21 @@ impl Worker {
         match (version(&pod), version(&self.pod)) {
             (Some(new), Some(known)) if new < known => {}
             _ => self.pod = pod,
+        }
+        self.tell_unknown_failures();
+    }
+
+    /// A word in `kilter.dev/fail` that means nothing is told once, so that nobody waits for it.
+    fn tell_unknown_failures(&mut self) {
+        let unknown = Failures::from_annotations(self.pod.annotations()).1.join(", ");
+        if unknown != self.told_failures {
+            if !unknown.is_empty() {
+                let known = "liveness, readiness, startup, http, grpc, tcp, udp, all";
+                let message =
+                    format!("annotation kilter.dev/fail: {unknown} means nothing; what does: {known}");
+                self.event(Severity::Warning, "UnknownAnnotation", message);
+            }
+            self.told_failures = unknown;
         }
     }
 
