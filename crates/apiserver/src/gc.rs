@@ -12,7 +12,7 @@ use crate::registry::{FOREGROUND, ORPHAN, Part, Registry, key_target};
 use crate::request::{DeleteOptions, Propagation};
 use crate::resources::Resource;
 use crate::status::Status;
-use crate::store::{Object, Place};
+use crate::store::{Change, Object, Place};
 
 /// How long an Event is kept (kube-apiserver `--event-ttl`).
 const EVENT_TTL: SignedDuration = SignedDuration::from_hours(1);
@@ -26,8 +26,14 @@ pub async fn run(registry: Arc<Registry>, stop: CancellationToken) {
         let newest = *news.borrow_and_update();
         match registry.store.all_after(seen) {
             Ok(changes) => {
-                for (resource, change) in changes {
-                    consider(&registry, resource, &change.object, change.deleted);
+                for (i, (resource, change)) in changes.into_iter().enumerate() {
+                    if is_news(&change) {
+                        consider(&registry, resource, &change.object, change.deleted);
+                    }
+                    // Thousands of pods may go at once; requests must not wait for all of them.
+                    if i % 32 == 31 {
+                        tokio::task::yield_now().await;
+                    }
                 }
             }
             // Too far behind to follow: look at everything.
@@ -48,6 +54,12 @@ fn sweep(registry: &Registry) {
             consider(registry, resource, &object, false);
         }
     }
+}
+
+/// Whether a change can matter here: most are to the status of objects whose owners stay.
+fn is_news(change: &Change) -> bool {
+    let same_owners = change.before.as_ref().is_some_and(|before| before.owners == change.object.owners);
+    change.deleted || change.object.deleting || !same_owners
 }
 
 /// Looks at an object that changed.

@@ -235,6 +235,7 @@ impl Status {
             400 => Self::bad_request(message),
             404 => Self::new(code, "NotFound", message),
             503 => Self::unavailable(message),
+            402..500 => Self::new(code, "Unknown", message),
             _ => Self::internal(message),
         }
     }
