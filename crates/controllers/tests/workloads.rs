@@ -180,14 +180,13 @@ async fn a_daemon_set_has_one_pod_on_each_node_that_comes_and_none_on_those_gone
     assert_eq!(by_node(&pods).into_keys().collect::<Vec<_>>(), ["node-2", "node-3"]);
 
     world.patch::<DaemonSet>("agent", json!({"spec": {"template": template("agent", "v2")}})).await;
-    let status = world
-        .eventually("the new template everywhere", async || {
+    world
+        .eventually("the new template everywhere, and nothing elsewhere", async || {
             let status = world.api::<DaemonSet>().get("agent").await.unwrap().status?;
-            (status.updated_number_scheduled == Some(2) && status.number_available == Some(2))
-                .then_some(status)
+            let done = status.updated_number_scheduled == Some(2) && status.number_available == Some(2);
+            (done && (status.desired_number_scheduled, status.number_misscheduled) == (2, 0)).then_some(())
         })
         .await;
-    assert_eq!((status.desired_number_scheduled, status.number_misscheduled), (2, 0));
     world.stop().await;
 }
 
