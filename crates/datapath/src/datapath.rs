@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 
+use crate::filter::{self, Filter};
 use crate::generations::{Stale, slot_of_host};
 use crate::link::{self, Hook, Target};
 use crate::loader::{self, Programs, Sizes, address, wire};
@@ -16,8 +17,11 @@ use crate::{
 };
 
 const FROM_UPLINK: Hook = Hook { program: "from_uplink", attach_type: libbpf_sys::BPF_TCX_INGRESS };
-const FROM_POD: Hook = Hook { program: "from_pod", attach_type: libbpf_sys::BPF_TCX_INGRESS };
-const TO_POD: Hook = Hook { program: "to_pod", attach_type: libbpf_sys::BPF_TCX_EGRESS };
+/// What a pod sends is what its link's host side receives.
+const POD: [Filter; 2] = [
+    Filter { program: "to_pod", side: libbpf_sys::BPF_TC_EGRESS },
+    Filter { program: "from_pod", side: libbpf_sys::BPF_TC_INGRESS },
+];
 const SOCKETS: [Hook; 8] = [
     Hook { program: "connect4", attach_type: libbpf_sys::BPF_CGROUP_INET4_CONNECT },
     Hook { program: "connect6", attach_type: libbpf_sys::BPF_CGROUP_INET6_CONNECT },
@@ -82,16 +86,15 @@ impl Datapath {
         link::ensure(&self.pins.link(pin), hook, self.programs.get(hook.program)?, target)
     }
 
-    /// Gives the pods' hooks the programs just loaded.
+    /// Gives the pods' hooks the programs just loaded. A link that is gone needs none: its endpoint
+    /// goes when the agent has found out.
     fn adopt_pods(&self) -> Result<()> {
-        for name in self.pins.links()? {
-            for hook in [FROM_POD, TO_POD] {
-                if name.starts_with(hook.program) {
-                    link::adopt(&self.pins.link(&name), self.programs.get(hook.program)?, link::is_alive)?;
-                }
-            }
-        }
-        Ok(())
+        let there = self.endpoints.values().filter(|pod| filter::exists(pod.ifindex));
+        there.map(|pod| pod.ifindex).try_for_each(|ifindex| self.attach_filters(ifindex))
+    }
+
+    fn attach_filters(&self, ifindex: u32) -> Result<()> {
+        POD.into_iter().try_for_each(|it| filter::attach(ifindex, it, self.programs.get(it.program)?))
     }
 
     /// Attaches the hooks to a pod's link, which should still be down, and loads its endpoint. The
@@ -100,10 +103,10 @@ impl Datapath {
         if self.endpoints.get(&endpoint.address).is_some_and(|before| *before != endpoint) {
             self.detach_pod(endpoint.address)?;
         }
-        let target = Target::Interface(endpoint.ifindex);
-        for hook in [TO_POD, FROM_POD] {
-            self.ensure(&pod_pin(hook, endpoint.ifindex), hook, &target)?;
+        if !self.endpoints.contains_key(&endpoint.address) {
+            filter::prepare(endpoint.ifindex)?;
         }
+        self.attach_filters(endpoint.ifindex)?;
         if self.endpoints.contains_key(&endpoint.address) {
             return Ok(());
         }
@@ -186,16 +189,9 @@ impl Datapath {
         flows::read(&self.maps)
     }
 
-    /// Removes the flows that have aged, and the pins of hooks whose link is gone. To be called
-    /// every few seconds; the kernel's clock decides.
+    /// Removes the flows that have aged. To be called every few seconds; the kernel's clock decides.
     pub fn sweep_flows(&mut self) -> Result<Sweep> {
         self.last_sweep = self.run_sweep(0)?;
-        for name in self.pins.links()? {
-            let pin = self.pins.link(&name);
-            if link::is_dead(&pin) {
-                Pins::remove(&pin)?;
-            }
-        }
         Ok(self.last_sweep)
     }
 
@@ -246,11 +242,6 @@ impl Datapath {
     pub fn events(&self) -> Result<EventSource> {
         EventSource::new(&self.pins.map("events"))
     }
-}
-
-/// By interface: its index is not given to another one while the node runs.
-fn pod_pin(hook: Hook, ifindex: u32) -> String {
-    format!("{}-{ifindex}", hook.program)
 }
 
 fn read_endpoints(maps: &Maps) -> Result<Vec<Endpoint>> {

@@ -10,6 +10,7 @@ mod config;
 mod datapath;
 mod error;
 mod event;
+mod filter;
 mod flows;
 mod generations;
 mod link;

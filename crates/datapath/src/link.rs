@@ -64,7 +64,7 @@ pub(crate) struct Hook {
 
 /// Makes sure that `hook` at `target` runs `program`, by the link that is or will be pinned at `pin`.
 pub(crate) fn ensure(pin: &Path, hook: Hook, program: BorrowedFd<'_>, target: &Target) -> Result<()> {
-    if adopt(pin, program, |info| target.is_of(info))? {
+    if adopt(pin, program, target)? {
         return Ok(());
     }
     let attach = |source| Error::Attach { program: hook.program, target: target.to_string(), source };
@@ -72,29 +72,18 @@ pub(crate) fn ensure(pin: &Path, hook: Hook, program: BorrowedFd<'_>, target: &T
     sys::pin(link.as_fd(), pin).map_err(|e| Pins::error("pin a link at", pin, e))
 }
 
-/// Gives a pinned link this program if it is still attached, to what `wanted` says; otherwise
-/// removes the pin and returns `false`.
-pub(crate) fn adopt(pin: &Path, program: BorrowedFd<'_>, wanted: impl Fn(&LinkInfo) -> bool) -> Result<bool> {
+/// Gives a pinned link this program if it is still attached to `target`; otherwise removes the pin
+/// and returns `false`.
+fn adopt(pin: &Path, program: BorrowedFd<'_>, target: &Target) -> Result<bool> {
     let link = match sys::open_pin(pin) {
         Ok(link) => link,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(Pins::error("open", pin, error)),
     };
-    let usable = LinkInfo::from_fd(link.as_fd()).is_ok_and(|info| wanted(&info));
+    let usable = LinkInfo::from_fd(link.as_fd()).is_ok_and(|info| target.is_of(&info));
     if usable && sys::link_update(link.as_fd(), program).is_ok() {
         return Ok(true);
     }
     Pins::remove(pin)?;
     Ok(false)
-}
-
-/// Whether a link is still attached to an interface.
-pub(crate) fn is_alive(info: &LinkInfo) -> bool {
-    matches!(&info.info, LinkTypeInfo::Tcx(tcx) if tcx.ifindex != 0)
-}
-
-/// Whether a pinned link's interface is gone: it then does nothing any more.
-pub(crate) fn is_dead(pin: &Path) -> bool {
-    let Ok(link) = sys::open_pin(pin) else { return false };
-    matches!(LinkInfo::from_fd(link.as_fd()), Ok(LinkInfo { info: LinkTypeInfo::Tcx(tcx), .. }) if tcx.ifindex == 0)
 }

@@ -43,16 +43,6 @@ impl Pins {
         self.links.join(name)
     }
 
-    /// The names of all pinned links.
-    pub(crate) fn links(&self) -> Result<Vec<String>> {
-        let listed = fs::read_dir(&self.links)
-            .and_then(|entries| {
-                entries.map(|entry| entry.map(|e| e.file_name())).collect::<io::Result<Vec<_>>>()
-            })
-            .map_err(|e| Self::error("list", &self.links, e))?;
-        Ok(listed.into_iter().filter_map(|name| name.into_string().ok()).collect())
-    }
-
     /// Removes a pin; one that is gone already is as good.
     pub(crate) fn remove(path: &Path) -> Result<()> {
         match fs::remove_file(path) {

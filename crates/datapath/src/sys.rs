@@ -87,6 +87,48 @@ pub(crate) fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::
     result(returned).map(drop)
 }
 
+fn tc_hook(ifindex: u32, side: libbpf_sys::bpf_tc_attach_point) -> libbpf_sys::bpf_tc_hook {
+    libbpf_sys::bpf_tc_hook {
+        sz: size_of::<libbpf_sys::bpf_tc_hook>() as libbpf_sys::size_t,
+        ifindex: ifindex as c_int,
+        attach_point: side,
+        ..Default::default()
+    }
+}
+
+/// Adds the clsact qdisc to an interface of the thread's network namespace.
+pub(crate) fn tc_create(ifindex: u32) -> io::Result<()> {
+    let mut hook = tc_hook(ifindex, libbpf_sys::BPF_TC_INGRESS | libbpf_sys::BPF_TC_EGRESS);
+    // SAFETY: the hook says its size, names no buffers, and lives during the call.
+    result(unsafe { libbpf_sys::bpf_tc_hook_create(&mut hook) }).map(drop)
+}
+
+/// Sets the one filter of a side: each packet runs either the old program or the new one.
+pub(crate) fn tc_attach(
+    ifindex: u32,
+    side: libbpf_sys::bpf_tc_attach_point,
+    program: BorrowedFd<'_>,
+) -> io::Result<()> {
+    let hook = tc_hook(ifindex, side);
+    let mut options = libbpf_sys::bpf_tc_opts {
+        sz: size_of::<libbpf_sys::bpf_tc_opts>() as libbpf_sys::size_t,
+        prog_fd: program.as_raw_fd(),
+        flags: libbpf_sys::BPF_TC_F_REPLACE,
+        handle: 1,
+        priority: 1,
+        ..Default::default()
+    };
+    // SAFETY: both structs say their size, name no buffers, and live during the call.
+    result(unsafe { libbpf_sys::bpf_tc_attach(&hook, &mut options) }).map(drop)
+}
+
+/// Whether the thread's network namespace has an interface of this index.
+pub(crate) fn has_interface(ifindex: u32) -> bool {
+    let mut name = [0; libc::IF_NAMESIZE];
+    // SAFETY: the buffer has the size that if_indextoname(3) asks for.
+    !unsafe { libc::if_indextoname(ifindex, name.as_mut_ptr()) }.is_null()
+}
+
 /// Whether programs can be attached to a hook of an interface: asks who is there.
 pub(crate) fn query_interface(ifindex: i32, attach_type: u32) -> io::Result<()> {
     let mut options = libbpf_sys::bpf_prog_query_opts {
