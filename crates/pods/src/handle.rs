@@ -46,6 +46,7 @@ impl Pods {
             services: Services::default(),
             registry: Registry::default(),
             starting: Semaphore::new(sync::STARTING),
+            wiring: Semaphore::new(sync::WIRING),
             config,
         });
         let listener = kubelet_api::listen(&shared).await?;

@@ -88,6 +88,28 @@ fn a_pod_becomes_ready_serves_and_goes_without_a_trace() {
 }
 
 #[test]
+fn many_pods_come_and_go_at_once() {
+    on_a_node(|node| {
+        Box::pin(async move {
+            let spec = json!({"containers": [{"name": "c", "ports": [{"containerPort": 80}],
+                "readinessProbe": {"httpGet": {"port": 80}}}]});
+            let names: Vec<String> = (0..30).map(|n| format!("web-{n}")).collect();
+            let started = std::time::Instant::now();
+            futures::future::join_all(
+                names.iter().map(|name| node.create_pod(name, json!({}), spec.clone())),
+            )
+            .await;
+            futures::future::join_all(names.iter().map(|name| node.until_ready(name))).await;
+            println!("{} pods ready after {:?}", names.len(), started.elapsed());
+            let started = std::time::Instant::now();
+            futures::future::join_all(names.iter().map(|name| node.delete_pod(name))).await;
+            println!("and gone after {:?}", started.elapsed());
+            assert_eq!(node.pauses(), [0; 0]);
+        })
+    });
+}
+
+#[test]
 fn the_node_is_registered_with_what_others_need_to_know() {
     on_a_node(|node| {
         Box::pin(async move {
@@ -103,7 +125,13 @@ fn the_node_is_registered_with_what_others_need_to_know() {
                 listed.contains("node-1") && listed.contains("Ready") && listed.contains(common::NODE_IP),
                 "{listed}"
             );
-            assert_eq!(node.kubectl(&["get", "--raw", "/api/v1/nodes/node-1"]).await.0, 0);
+            let api = format!("https://{}", node.pods().kubelet_api());
+            let code = "curl -s -k -o /dev/null -w %{http_code}";
+            assert_eq!(shell(&format!("{code} {api}/healthz")).await, "200");
+            assert_eq!(shell(&format!("{code} {api}/pods")).await, "401");
+            assert_eq!(shell(&format!("{code} -H 'Authorization: Bearer wrong' {api}/pods")).await, "401");
+            let token = common::KUBELET_TOKEN;
+            assert_eq!(shell(&format!("{code} -H 'Authorization: Bearer {token}' {api}/pods")).await, "200");
         })
     });
 }

@@ -30,7 +30,7 @@ impl Worker {
                 Some(at) => at <= now.into_std(),
                 None => container.run == 0 && !matches!(container.state, State::Terminated(_)),
             };
-            if due && initialised | (container.run > 0) {
+            if due && (initialised || container.run > 0) {
                 match clashes.iter().find(|clash| clash.second == container.name) {
                     Some(clash) => self.refuse(container, clash),
                     None => self.start(container, now),

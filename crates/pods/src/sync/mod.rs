@@ -32,6 +32,9 @@ use worker::Worker;
 /// Sandboxes made at the same time: more only wait for the kernel's one lock over all of them.
 pub const STARTING: usize = 4;
 
+/// Pods wired at the same time: each is a process, and may wait for the agent's watches.
+pub const WIRING: usize = 32;
+
 /// What the tasks of all pods share.
 pub struct Shared {
     /// The node's configuration.
@@ -52,6 +55,8 @@ pub struct Shared {
     pub registry: Registry,
     /// See [`STARTING`].
     pub starting: Semaphore,
+    /// See [`WIRING`].
+    pub wiring: Semaphore,
 }
 
 /// What a pod's task is told.

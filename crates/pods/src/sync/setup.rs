@@ -7,6 +7,7 @@ use kilter_cluster::Severity;
 use kube::ResourceExt;
 use tokio::time::Instant;
 
+use super::Shared;
 use super::discard::{self, attachment};
 use super::worker::{Running, Worker};
 use crate::config::BuiltinPod;
@@ -26,43 +27,39 @@ const FIRST_PROBES: Duration = Duration::from_millis(30);
 impl Worker {
     /// One attempt to bring up sandbox and network; says when the next is due if it fails.
     pub(super) async fn set_up(&mut self) {
-        match self.try_set_up().await {
-            Ok(()) => {
-                self.failed_setups = 0;
-                self.due.setup = None;
-                self.due.publish = Some(Instant::now() + FIRST_PROBES);
-            }
-            Err(error) => {
-                self.failed_setups += 1;
-                let soon =
-                    error.downcast_ref::<crate::cni::Error>().is_some_and(crate::cni::Error::try_again);
-                let (first, limit) = if soon { SOON } else { LATER };
-                let delay = first.saturating_mul(1 << (self.failed_setups - 1).min(10)).min(limit);
-                self.due.setup = Some(Instant::now() + delay);
-                if !soon || self.failed_setups >= PATIENCE {
-                    let message = format!("Failed to create pod sandbox: {error:#}");
-                    tracing::warn!(pod = %self.title(), message);
-                    self.event(Severity::Warning, "FailedCreatePodSandBox", message);
-                }
-            }
+        let Err(error) = self.try_set_up().await else {
+            self.failed_setups = 0;
+            self.due.setup = None;
+            self.due.publish = Some(Instant::now() + FIRST_PROBES);
+            return;
+        };
+        self.failed_setups += 1;
+        let soon = error.downcast_ref::<crate::cni::Error>().is_some_and(crate::cni::Error::try_again);
+        if !soon || self.failed_setups >= PATIENCE {
+            let message = format!("Failed to create pod sandbox: {error:#}");
+            tracing::warn!(pod = %self.title(), message);
+            self.event(Severity::Warning, "FailedCreatePodSandBox", message);
         }
+        // After a plain refusal nothing is half done, and the same namespaces will do.
+        if !soon && let Some(sandbox) = self.unwired.take() {
+            self.remove(&sandbox.record, Some(&sandbox.process)).await;
+        }
+        let (first, limit) = if soon { SOON } else { LATER };
+        let delay = first.saturating_mul(1 << (self.failed_setups - 1).min(10)).min(limit);
+        self.due.setup = Some(Instant::now() + delay);
     }
 
     async fn try_set_up(&mut self) -> anyhow::Result<()> {
-        let shared = self.shared.clone();
-        let _permit = shared.starting.acquire().await?;
-        let (mut sandbox, same) = self.sandbox().await?;
-        if sandbox.record.addresses.is_empty()
-            && let Err(error) = self.wire(&mut sandbox).await
-        {
-            let soon = error.downcast_ref::<crate::cni::Error>().is_some_and(crate::cni::Error::try_again);
-            if soon {
-                self.unwired = Some(sandbox);
-            } else {
-                discard::remove(&shared, &sandbox.record, Some(&sandbox.process), |_| {}).await;
-            }
-            return Err(error);
+        let (sandbox, same) = self.sandbox().await?;
+        // Kept where deletion finds it, whatever happens here.
+        let sandbox = self.unwired.insert(sandbox);
+        if sandbox.record.addresses.is_empty() {
+            let _permit = self.shared.wiring.acquire().await?;
+            wire(&self.shared, sandbox).await?;
         }
+        let Some(sandbox) = self.unwired.take() else {
+            anyhow::bail!("BUG: the sandbox is not where it was put")
+        };
         match self.prepare(&sandbox).await {
             Ok((server, builtin)) => {
                 self.containers = container::containers(&self.pod, same);
@@ -102,6 +99,7 @@ impl Worker {
     }
 
     async fn launch(&self) -> anyhow::Result<Sandbox> {
+        let _permit = self.shared.starting.acquire().await?;
         let shared = self.shared.clone();
         let hostname = self.hostname();
         let host_network = self.spec().host_network == Some(true);
@@ -132,19 +130,6 @@ impl Worker {
             return Err(error).context("record the sandbox");
         }
         Ok(Sandbox { record, process })
-    }
-
-    async fn wire(&self, sandbox: &mut Sandbox) -> anyhow::Result<()> {
-        if sandbox.record.host_network {
-            sandbox.record.addresses = vec![self.shared.config.node_ip];
-        } else {
-            let netns = sandbox.netns();
-            let added = self.shared.cni.add(attachment(&sandbox.record, Some(&netns))).await?;
-            anyhow::ensure!(!added.addresses.is_empty(), "the CNI plugin gave the pod no address");
-            sandbox.record.addresses = added.addresses;
-            sandbox.record.cni_result = Some(added.result);
-        }
-        self.shared.records.save(&sandbox.record).context("record the sandbox's addresses")
     }
 
     /// The pod's files and the servers on its ports, none of which listens yet.
@@ -191,4 +176,18 @@ impl Worker {
         name.truncate(name.floor_char_boundary(63));
         name.trim_end_matches(['-', '.']).to_owned()
     }
+}
+
+/// Gives a sandbox its network and records what it got.
+async fn wire(shared: &Shared, sandbox: &mut Sandbox) -> anyhow::Result<()> {
+    if sandbox.record.host_network {
+        sandbox.record.addresses = vec![shared.config.node_ip];
+    } else {
+        let netns = sandbox.netns();
+        let added = shared.cni.add(attachment(&sandbox.record, Some(&netns))).await?;
+        anyhow::ensure!(!added.addresses.is_empty(), "the CNI plugin gave the pod no address");
+        sandbox.record.addresses = added.addresses;
+        sandbox.record.cni_result = Some(added.result);
+    }
+    shared.records.save(&sandbox.record).context("record the sandbox's addresses")
 }

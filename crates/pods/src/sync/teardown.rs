@@ -60,7 +60,12 @@ impl Worker {
         }
     }
 
-    async fn remove(&self, record: &crate::sandbox::Record, process: Option<&crate::sandbox::Process>) {
+    /// Unwires and ends a sandbox; until that succeeds, events say why it does not.
+    pub(super) async fn remove(
+        &self,
+        record: &crate::sandbox::Record,
+        process: Option<&crate::sandbox::Process>,
+    ) {
         discard::remove(&self.shared, record, process, |error| {
             let message = format!("error killing pod: {}", crate::error_chain(error));
             tracing::warn!(pod = %self.title(), message);

@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 pub const NODE_IP: &str = "10.240.0.11";
-const KUBELET_TOKEN: &str = "the-kubelets-token";
+pub const KUBELET_TOKEN: &str = "the-kubelets-token";
 /// Longer than anything here takes on a busy machine.
 pub const DEADLINE: Duration = Duration::from_secs(30);
 
