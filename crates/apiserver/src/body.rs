@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Request};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use serde_json::Value;
 
@@ -14,6 +14,9 @@ use crate::{decode, protobuf};
 
 /// The largest body that is taken (as etcd-backed servers do).
 pub const LIMIT: usize = 3 * 1024 * 1024;
+/// How much of a larger one is read and thrown away, so that its sender sees the refusal rather than
+/// a broken connection.
+const DRAINED: usize = 16 * LIMIT;
 /// How long a client may take to send it.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -26,17 +29,31 @@ where
     B: hyper::body::Body<Data = Bytes>,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    if body.size_hint().lower() > LIMIT as u64 {
-        return Err(Status::too_large(LIMIT));
-    }
-    match tokio::time::timeout(PATIENCE, Limited::new(body, LIMIT).collect()).await {
-        Err(_) => Err(Status::body_timeout()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Status::too_large(LIMIT)),
-        Ok(Err(error)) => {
-            Err(Status::bad_request(format!("the body of the request could not be read: {error}")))
+    let collected = tokio::time::timeout(PATIENCE, collect(body)).await;
+    collected.unwrap_or_else(|_| Err(Status::body_timeout()))
+}
+
+async fn collect<B>(body: B) -> Result<Bytes, Status>
+where
+    B: hyper::body::Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let mut body = std::pin::pin!(body);
+    let (mut whole, mut seen) = (BytesMut::new(), 0);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| {
+            let error = error.into();
+            Status::bad_request(format!("the body of the request could not be read: {error}"))
+        })?;
+        let Ok(data) = frame.into_data() else { continue };
+        seen += data.len();
+        if seen <= LIMIT {
+            whole.extend_from_slice(&data);
+        } else if seen > DRAINED {
+            break;
         }
-        Ok(Ok(whole)) => Ok(whole.to_bytes()),
     }
+    if seen > LIMIT { Err(Status::too_large(LIMIT)) } else { Ok(whole.freeze()) }
 }
 
 /// The media type of the body, without parameters.

@@ -1,9 +1,8 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::sync::{Mutex, MutexGuard};
 
 use ipnet::Ipv4Net;
-use kilter_model::NamespacedName;
 
 /// Ports that Services of type NodePort get.
 pub const NODE_PORTS: std::ops::RangeInclusive<u16> = 30_000..=32_767;
@@ -17,13 +16,13 @@ pub struct Claims {
 
 #[derive(Debug, Default)]
 struct State {
-    addresses: BTreeMap<Ipv4Addr, NamespacedName>,
-    ports: BTreeMap<u16, NamespacedName>,
+    addresses: BTreeSet<Ipv4Addr>,
+    ports: BTreeSet<u16>,
     last_port: u16,
     last_address: u32,
 }
 
-/// Which cluster IPs and node ports are taken, and by whom.
+/// Which cluster IPs and node ports are taken.
 #[derive(Debug)]
 pub struct Allocations {
     cidr: Ipv4Net,
@@ -53,15 +52,20 @@ impl Allocations {
 
     /// Starts an allocation for a Service that holds `held`. What is taken is given back when the
     /// reservation is dropped without [`Reservation::commit`].
-    pub fn reserve(&self, owner: NamespacedName, held: Claims) -> Reservation<'_> {
-        Reservation { allocations: self, owner, held, taken: Claims::default(), wanted: Claims::default() }
+    pub fn reserve(&self, held: Claims) -> Reservation<'_> {
+        Reservation { allocations: self, held, taken: Claims::default(), wanted: Claims::default() }
     }
 
-    /// Gives back all that a Service holds.
-    pub fn release(&self, owner: &NamespacedName) {
+    /// Gives back what a Service held. By what, not by whom: one of the same name may already hold
+    /// something else.
+    pub fn release(&self, held: &Claims) {
         let mut state = self.lock();
-        state.addresses.retain(|_, o| o != owner);
-        state.ports.retain(|_, o| o != owner);
+        if let Some(address) = held.address {
+            state.addresses.remove(&address);
+        }
+        for port in &held.ports {
+            state.ports.remove(port);
+        }
     }
 }
 
@@ -69,7 +73,6 @@ impl Allocations {
 #[derive(Debug)]
 pub struct Reservation<'a> {
     allocations: &'a Allocations,
-    owner: NamespacedName,
     held: Claims,
     taken: Claims,
     wanted: Claims,
@@ -88,10 +91,9 @@ impl Reservation<'_> {
             return Ok(());
         }
         let mut state = self.allocations.lock();
-        if state.addresses.contains_key(&address) {
+        if !state.addresses.insert(address) {
             return Err(Refusal::Taken);
         }
-        state.addresses.insert(address, self.owner.clone());
         self.taken.address = Some(address);
         Ok(())
     }
@@ -109,9 +111,9 @@ impl Reservation<'_> {
         let after = state.last_address.max(band);
         let order = (after.saturating_add(1)..=last).chain(band..=after.min(last)).chain(first..band);
         let free =
-            order.map(Ipv4Addr::from).find(|a| !state.addresses.contains_key(a)).ok_or(Refusal::Exhausted)?;
+            order.map(Ipv4Addr::from).find(|a| !state.addresses.contains(a)).ok_or(Refusal::Exhausted)?;
         state.last_address = free.into();
-        state.addresses.insert(free, self.owner.clone());
+        state.addresses.insert(free);
         self.taken.address = Some(free);
         self.wanted.address = Some(free);
         Ok(free)
@@ -125,10 +127,9 @@ impl Reservation<'_> {
         // Two ports of one Service may share a node port (TCP and UDP).
         if !self.held.ports.contains(&port) && !self.wanted.ports.contains(&port) {
             let mut state = self.allocations.lock();
-            if state.ports.contains_key(&port) {
+            if !state.ports.insert(port) {
                 return Err(Refusal::Taken);
             }
-            state.ports.insert(port, self.owner.clone());
             self.taken.ports.insert(port);
         }
         self.wanted.ports.insert(port);
@@ -141,9 +142,9 @@ impl Reservation<'_> {
         let (first, last) = (*NODE_PORTS.start(), *NODE_PORTS.end());
         let after = state.last_port.clamp(first - 1, last);
         let mut order = (after + 1..=last).chain(first..=after);
-        let free = order.find(|p| !state.ports.contains_key(p)).ok_or(Refusal::Exhausted)?;
+        let free = order.find(|p| !state.ports.contains(p)).ok_or(Refusal::Exhausted)?;
         state.last_port = free;
-        state.ports.insert(free, self.owner.clone());
+        state.ports.insert(free);
         self.taken.ports.insert(free);
         self.wanted.ports.insert(free);
         Ok(free)
@@ -179,10 +180,6 @@ impl Drop for Reservation<'_> {
 mod tests {
     use super::*;
 
-    fn owner(name: &str) -> NamespacedName {
-        NamespacedName::new("shop", name)
-    }
-
     fn allocations(cidr: &str) -> Allocations {
         Allocations::new(cidr.parse().expect("a CIDR"))
     }
@@ -190,55 +187,54 @@ mod tests {
     #[test]
     fn addresses_are_unique_and_come_back() {
         let all = allocations("10.96.0.0/16");
-        let mut one = all.reserve(owner("a"), Claims::default());
+        let mut one = all.reserve(Claims::default());
         let address = one.any_address().expect("free");
         assert_eq!(address, Ipv4Addr::new(10, 96, 1, 1));
-        assert_eq!(all.reserve(owner("b"), Claims::default()).address(address), Err(Refusal::Taken));
+        assert_eq!(all.reserve(Claims::default()).address(address), Err(Refusal::Taken));
         drop(one);
-        let mut two = all.reserve(owner("b"), Claims::default());
+        let mut two = all.reserve(Claims::default());
         assert_eq!(two.address(address), Ok(()));
         two.commit();
-        all.release(&owner("b"));
-        assert_eq!(all.reserve(owner("c"), Claims::default()).address(address), Ok(()));
+        all.release(&Claims { address: Some(address), ports: BTreeSet::new() });
+        assert_eq!(all.reserve(Claims::default()).address(address), Ok(()));
     }
 
     #[test]
     fn the_ends_of_the_range_and_other_ranges_are_refused() {
         let all = allocations("10.96.0.0/24");
         for bad in ["10.96.0.0", "10.96.0.255", "10.97.0.1"] {
-            let refused =
-                all.reserve(owner("a"), Claims::default()).address(bad.parse().expect("an address"));
+            let refused = all.reserve(Claims::default()).address(bad.parse().expect("an address"));
             assert_eq!(refused, Err(Refusal::OutOfRange), "{bad}");
         }
-        assert_eq!(all.reserve(owner("a"), Claims::default()).port(29_999), Err(Refusal::OutOfRange));
+        assert_eq!(all.reserve(Claims::default()).port(29_999), Err(Refusal::OutOfRange));
     }
 
     #[test]
     fn a_small_range_is_used_up_to_its_last_address() {
         let all = allocations("10.96.0.0/27");
         for i in 0..30 {
-            let mut reservation = all.reserve(owner(&i.to_string()), Claims::default());
+            let mut reservation = all.reserve(Claims::default());
             assert!(reservation.any_address().is_ok(), "{i}");
             reservation.commit();
         }
-        assert_eq!(all.reserve(owner("x"), Claims::default()).any_address(), Err(Refusal::Exhausted));
+        assert_eq!(all.reserve(Claims::default()).any_address(), Err(Refusal::Exhausted));
     }
 
     #[test]
     fn an_update_gives_back_what_it_no_longer_wants() {
         let all = allocations("10.96.0.0/24");
-        let mut first = all.reserve(owner("a"), Claims::default());
+        let mut first = all.reserve(Claims::default());
         let port = first.any_port().expect("free");
         first.commit();
         let held = Claims { address: None, ports: BTreeSet::from([port]) };
-        let mut second = all.reserve(owner("a"), held);
+        let mut second = all.reserve(held);
         assert_eq!(second.port(port), Ok(()));
         let other = second.any_port().expect("free");
         drop(second);
         let held = Claims { address: None, ports: BTreeSet::from([port]) };
-        let mut third = all.reserve(owner("a"), held);
+        let mut third = all.reserve(held);
         assert_eq!(third.port(other), Ok(()));
         third.commit();
-        assert_eq!(all.reserve(owner("b"), Claims::default()).port(port), Ok(()));
+        assert_eq!(all.reserve(Claims::default()).port(port), Ok(()));
     }
 }

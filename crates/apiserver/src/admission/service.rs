@@ -4,11 +4,9 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
-use kilter_model::NamespacedName;
 use serde_json::{Value, json};
 
 use super::allocations::{Allocations, Claims, NODE_PORTS, Refusal, Reservation};
-use crate::meta;
 use crate::status::Cause;
 
 /// Gives Services their addresses.
@@ -23,9 +21,9 @@ impl Services {
         Self { allocations: Allocations::new(cidr) }
     }
 
-    /// The Service is gone.
-    pub fn release(&self, key: &NamespacedName) {
-        self.allocations.release(key);
+    /// A Service is gone; its last state.
+    pub fn release(&self, service: &Value) {
+        self.allocations.release(&claims(service));
     }
 
     /// Fills in and checks the addresses and node ports of a Service that is about to be stored;
@@ -34,10 +32,9 @@ impl Services {
     /// # Errors
     /// What is taken, out of range, or may not change.
     pub fn admit(&self, before: &Value, service: &mut Value) -> Result<Reservation<'_>, Vec<Cause>> {
-        let key = NamespacedName::new(meta::text(service, "namespace"), meta::text(service, "name"));
         carry_over(before, service)?;
         families(service)?;
-        let mut reservation = self.allocations.reserve(key, claims(before));
+        let mut reservation = self.allocations.reserve(claims(before));
         self.address(service, &mut reservation).map_err(|c| vec![c])?;
         ports(service, &mut reservation)?;
         Ok(reservation)

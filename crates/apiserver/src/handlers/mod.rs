@@ -1,5 +1,6 @@
 //! From a request to an answer.
 
+mod containers;
 mod list;
 mod patch;
 mod pods;
@@ -104,8 +105,8 @@ async fn dispatch(
             match (name, method) {
                 ("binding", Method::POST) => pods::bind(api, target, query, request).await,
                 ("eviction", Method::POST) => pods::evict(api, target, query, request).await,
-                ("log", Method::GET) => pods::log(api, &target, query).await,
-                ("exec", Method::GET | Method::POST) => pods::exec(api, &target, query, request).await,
+                ("log", Method::GET) => containers::log(api, &target, query).await,
+                ("exec", Method::GET | Method::POST) => containers::exec(api, &target, query, request).await,
                 _ => Err(Status::method_not_allowed()),
             }
         }

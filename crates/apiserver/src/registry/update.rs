@@ -116,7 +116,7 @@ impl Registry {
     pub(super) fn remove(&self, resource: &Resource, object: &Object) -> Result<Arc<Object>, WriteError> {
         let last = self.store.delete(resource, &object.key, object.revision)?;
         if is_service(resource) {
-            self.services.release(&object.key);
+            self.services.release(&last.value());
         }
         Ok(last)
     }
