@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::request::FieldValidation;
 use crate::resources::Resource;
 use crate::status::Status;
+use crate::views;
 
 /// JSON of any kind, with the paths of fields that appear twice.
 ///
@@ -18,8 +19,8 @@ pub fn json(bytes: &[u8]) -> Result<(Value, Vec<String>), Status> {
         .map_err(|e| Status::bad_request(format!("the body of the request is not valid JSON: {e}")))
 }
 
-/// Makes an object of `resource` from what a client sent: right kind, no unknown fields, no nulls.
-/// Answers the warnings that the client should see.
+/// Makes an object of `resource`, in its stored form, from what a client sent: right kind, no
+/// unknown fields, no nulls. Answers the warnings that the client should see.
 ///
 /// # Errors
 /// 400 for another kind, and for unknown or repeated fields under strict validation.
@@ -42,9 +43,9 @@ pub fn object(
     if !value["metadata"].is_object() {
         value["metadata"] = Value::Object(Default::default());
     }
+    *value = views::to_storage(resource, value.take());
     prune::nulls(value);
-    // `objects` describes the stored form; the fields of a view are checked after conversion.
-    let unknown = if resource.is_storage() { kilter_objects::unknown_fields(value) } else { vec![] };
+    let unknown = kilter_objects::unknown_fields(value);
     for path in &unknown {
         prune::remove(value, path);
     }

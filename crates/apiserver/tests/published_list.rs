@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use kilter_apiserver::Resource;
+use kilter_objects::kinds::Handling;
 
 fn list() -> String {
     let mut out = String::from(include_str!("published_list.head.md"));
@@ -12,7 +13,13 @@ fn list() -> String {
         subresources.extend(kind.scale.then_some("scale"));
         subresources.extend(kind.status.then_some("status"));
         let scope = if kind.namespaced { "namespace" } else { "cluster" };
-        let cells = [&kind.api_version(), kind.kind, kind.plural, scope, &subresources.join(", ")].join(" | ");
+        let handling = match kind.handling {
+            Handling::Acts => "acts",
+            Handling::Analyses => "analyses",
+            Handling::Stores => "stores",
+        };
+        let subresources = subresources.join(", ");
+        let cells = [&kind.api_version(), kind.kind, kind.plural, scope, &subresources, handling].join(" | ");
         writeln!(out, "| {cells} |").expect("written");
     }
     out

@@ -16,7 +16,9 @@ pub fn prepare_create(resource: &Resource, value: &mut Value) {
         }
         ("", "Namespace") => {
             value["status"] = json!({"phase": "Active"});
-            value["spec"]["finalizers"] = json!(["kubernetes"]);
+            if let Some(spec) = object_at(value, "spec") {
+                spec.insert("finalizers".into(), json!(["kubernetes"]));
+            }
             label_with_name(value);
         }
         ("", "PersistentVolume" | "PersistentVolumeClaim") => value["status"] = json!({"phase": "Pending"}),
@@ -68,18 +70,27 @@ fn keep(value: &mut Value, before: &Value, field: &str) {
     };
 }
 
+/// A field that is an object, or can become one. What has another shape is left for validation to
+/// refuse: this is before it.
+fn object_at<'a>(value: &'a mut Value, field: &str) -> Option<&'a mut Map<String, Value>> {
+    let found = value.as_object_mut()?.entry(field).or_insert_with(|| Value::Object(Map::new()));
+    found.as_object_mut()
+}
+
 /// Every namespace can be selected by its name.
 fn label_with_name(namespace: &mut Value) {
     let name = namespace["metadata"]["name"].clone();
-    namespace["metadata"]["labels"]["kubernetes.io/metadata.name"] = name;
+    if let Some(labels) = object_at(&mut namespace["metadata"], "labels") {
+        labels.insert("kubernetes.io/metadata.name".into(), name);
+    }
 }
 
 fn service_account(pod: &mut Value) {
-    let spec = &mut pod["spec"];
-    let name = [&spec["serviceAccountName"], &spec["serviceAccount"]].into_iter().filter_map(Value::as_str);
-    let name = name.map(str::to_owned).find(|n| !n.is_empty()).unwrap_or_else(|| "default".to_owned());
-    spec["serviceAccountName"] = name.as_str().into();
-    spec["serviceAccount"] = name.into();
+    let Some(spec) = object_at(pod, "spec") else { return };
+    let given = ["serviceAccountName", "serviceAccount"].into_iter().filter_map(|k| spec.get(k)?.as_str());
+    let name = given.map(str::to_owned).find(|n| !n.is_empty()).unwrap_or_else(|| "default".to_owned());
+    spec.insert("serviceAccountName".into(), name.as_str().into());
+    spec.insert("serviceAccount".into(), name.into());
 }
 
 /// `status.qosClass`: Guaranteed where every container's limits of CPU and memory are set and equal

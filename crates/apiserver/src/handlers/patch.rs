@@ -85,7 +85,7 @@ pub async fn patch(
         let mut value = views::from_storage(resource, before);
         format.apply(&mut value, &patch)?;
         warnings = decode::object(resource, &mut value, &duplicates, options.field_validation)?;
-        Ok(views::to_storage(resource, value))
+        Ok(value)
     };
     let object = api.registry.modify(&target, part(&target), options.dry_run, &mut change)?;
     Ok(writer.answer(StatusCode::OK, &object, &warnings))

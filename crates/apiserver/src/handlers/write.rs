@@ -13,7 +13,6 @@ use crate::resources::Resource;
 use crate::respond::{self, Answer};
 use crate::status::Status;
 use crate::store::Object;
-use crate::views;
 
 /// POST to a collection.
 pub async fn create(
@@ -56,7 +55,7 @@ async fn read_object(
 ) -> Result<(Value, Vec<String>), Status> {
     let (mut value, duplicates) = body::document(request).await?;
     let warnings = decode::object(resource, &mut value, &duplicates, options.field_validation)?;
-    Ok((views::to_storage(resource, value), warnings))
+    Ok((value, warnings))
 }
 
 /// How the answer to a write is shown.
