@@ -70,8 +70,8 @@ static __noinline int from_pod_slow(struct __sk_buff *skb, const struct packet *
 	reason = check_source(skb, packet, endpoint);
 	if (reason || !endpoint)
 		return drop(skb, packet, reason, EGRESS);
-	flow = bpf_map_lookup_elem(&flows, &key);
-	if (flow && !opens(packet) && sent_from_here(skb, flow, sender)) {
+	flow = opens(packet) ? NULL : bpf_map_lookup_elem(&flows, &key);
+	if (flow && sent_from_here(skb, flow, sender)) {
 		if (!flow_allows_now(&key, flow))
 			return revoked_from_pod(skb, packet, flow, sender);
 		flow_touch(flow, packet, sender);
@@ -84,7 +84,7 @@ static __noinline int from_pod_slow(struct __sk_buff *skb, const struct packet *
 	if (reason)
 		return drop(skb, packet, reason, EGRESS);
 	fresh.opener = sender;
-	if (admit(skb, packet, &key, &fresh))
+	if (admit(skb, packet, &key, &fresh, endpoint))
 		return DROP;
 	return deliver(skb, packet, &fresh, sender);
 }
@@ -152,14 +152,13 @@ static __always_inline int source_behind_stack(struct flow_end *end, __be32 sour
 
 /* A packet of a socket of this node. It may always pass; an entry lets the replies pass too. */
 static __always_inline int from_own_node(struct __sk_buff *skb, const struct packet *packet,
-					 const struct flow_key *key, struct flow *fresh, __u32 sender)
+					 const struct flow_key *key, struct flow *fresh,
+					 struct endpoint *endpoint)
 {
-	if (may_begin(packet) == DROP_NONE) {
-		fresh->end[sender & 1].kind = END_NODE;
-		if (admit(skb, packet, key, fresh))
-			return DROP;
-	}
-	return PASS;
+	if (may_begin(packet))
+		return PASS;
+	fresh->end[fresh->opener & 1].kind = END_NODE;
+	return admit(skb, packet, key, fresh, endpoint) ? DROP : PASS;
 }
 
 static __always_inline int revoked_to_pod(struct __sk_buff *skb, const struct packet *packet,
@@ -184,8 +183,8 @@ static __noinline int to_pod_slow(struct __sk_buff *skb, const struct packet *pa
 		return drop(skb, packet, DROP_NO_ENDPOINT, INGRESS);
 	end_is_pod(&fresh.end[other(sender)], endpoint);
 	fresh.opener = sender;
-	flow = bpf_map_lookup_elem(&flows, &key);
-	if (flow && !opens(packet)) {
+	flow = opens(packet) ? NULL : bpf_map_lookup_elem(&flows, &key);
+	if (flow) {
 		if (came_as_known(skb, flow, sender) || is_our_reset(skb)) {
 			if (!flow_allows_now(&key, flow))
 				return revoked_to_pod(skb, packet, flow, sender);
@@ -200,13 +199,13 @@ static __noinline int to_pod_slow(struct __sk_buff *skb, const struct packet *pa
 	if (packet->kind == PACKET_FIRST_FRAGMENT)
 		remember_fragment(packet);
 	if (!skb->ingress_ifindex)
-		return from_own_node(skb, packet, &key, &fresh, sender);
+		return from_own_node(skb, packet, &key, &fresh, endpoint);
 	if (may_begin(packet))
 		return drop_unknown(skb, packet, INGRESS);
 	reason = source_behind_stack(&fresh.end[sender], packet->source);
 	if (reason)
 		return drop(skb, packet, reason, INGRESS);
-	return admit(skb, packet, &key, &fresh) ? DROP : PASS;
+	return admit(skb, packet, &key, &fresh, endpoint) ? DROP : PASS;
 }
 
 /* Everything that the kernel itself sends or forwards into a pod. Redirects do not come here. */

@@ -23,8 +23,8 @@ static __noinline int from_uplink_slow(struct __sk_buff *skb, const struct packe
 	struct endpoint *endpoint;
 	struct flow *flow;
 
-	flow = bpf_map_lookup_elem(&flows, &key);
-	if (flow && !opens(packet)) {
+	flow = opens(packet) ? NULL : bpf_map_lookup_elem(&flows, &key);
+	if (flow) {
 		if (!came_over_uplink(flow, sender))
 			return drop(skb, packet, DROP_WRONG_PATH, INGRESS);
 		if (!flow_allows_now(&key, flow)) {
@@ -43,7 +43,7 @@ static __noinline int from_uplink_slow(struct __sk_buff *skb, const struct packe
 	fresh.end[sender].kind = END_REMOTE;
 	fresh.end[sender].via = node_of(packet->source);
 	fresh.opener = sender;
-	if (admit(skb, packet, &key, &fresh))
+	if (admit(skb, packet, &key, &fresh, endpoint))
 		return DROP;
 	return deliver(skb, packet, &fresh, sender);
 }

@@ -52,11 +52,11 @@ static __always_inline void tell_opened(struct __sk_buff *skb, const struct pack
 }
 
 /*
- * Judges a new flow, whose ends and opener are filled in, and enters it. Returns 0, or DROP after
- * having counted and told why.
+ * Judges a new flow, whose ends and opener are filled in, and enters it, for `owner` (see
+ * flow_insert). Returns 0, or DROP after having counted and told why.
  */
 static __noinline int admit(struct __sk_buff *skb, const struct packet *packet, const struct flow_key *key,
-			    struct flow *flow)
+			    struct flow *flow, struct endpoint *owner)
 {
 	struct verdict verdict = {};
 	int reason;
@@ -68,7 +68,7 @@ static __noinline int admit(struct __sk_buff *skb, const struct packet *packet, 
 			return drop_by(skb, packet, DROP_NO_FLOW, verdict.direction, verdict.rule);
 		return drop_by(skb, packet, verdict.reason, verdict.direction, verdict.rule);
 	}
-	reason = flow_insert(key, flow);
+	reason = flow_insert(key, flow, owner);
 	if (reason)
 		return drop(skb, packet, reason, verdict.direction);
 	if (flows_are_reported())

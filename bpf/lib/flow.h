@@ -71,22 +71,22 @@ static __always_inline __u32 flow_owner(const struct flow *flow)
 	return flow->end[opener].kind == END_POD ? opener : other(opener);
 }
 
-/* Adds an entry for a flow that was judged; DROP_NONE, or why it cannot be tracked. */
-static __always_inline int flow_insert(const struct flow_key *key, struct flow *flow)
+/*
+ * Adds an entry for a flow that was judged; DROP_NONE, or why it cannot be tracked. `owner` is the
+ * endpoint of flow_owner().
+ */
+static __always_inline int flow_insert(const struct flow_key *key, struct flow *flow, struct endpoint *owner)
 {
-	struct endpoint *owner = bpf_map_lookup_elem(&endpoints, &key->address[flow_owner(flow)]);
 	bool from_node = flow->end[flow->opener & 1].kind == END_NODE;
 
 	/* The node's own sockets are exempt: probes must reach a pod that others flood. */
-	if (owner && owner->flows >= config.flow_quota && !from_node)
+	if (owner->flows >= config.flow_quota && !from_node)
 		return DROP_QUOTA;
 	flow->seen = clock_now();
-	if (!bpf_map_update_elem(&flows, key, flow, BPF_NOEXIST)) {
-		if (owner)
-			__sync_fetch_and_add(&owner->flows, 1);
-	} else if (bpf_map_update_elem(&flows, key, flow, BPF_EXIST)) {
+	if (!bpf_map_update_elem(&flows, key, flow, BPF_NOEXIST))
+		__sync_fetch_and_add(&owner->flows, 1);
+	else if (bpf_map_update_elem(&flows, key, flow, BPF_EXIST))
 		return DROP_FLOWS_FULL;
-	}
 	count(COUNT_FLOWS_OPENED);
 	return DROP_NONE;
 }

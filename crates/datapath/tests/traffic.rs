@@ -4,6 +4,7 @@ mod common;
 
 use std::io::{ErrorKind, Write as _};
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::time::Duration;
 
 use common::*;
 use kilter_datapath::DropReason;
@@ -105,16 +106,16 @@ fn udp_of_8_kb_travels_in_fragments() {
     assert_eq!(two.datapath().stats().unwrap().drops, Default::default());
 }
 
-/// Whether an ICMP echo is answered, soon.
+/// Whether an ICMP echo is answered within `timeout`.
 #[track_caller]
-fn ping(netns: &NetNs, to: Ipv4Addr) -> bool {
+fn ping(netns: &NetNs, to: Ipv4Addr, timeout: Duration) -> bool {
     use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 
     sysctl(netns, "ipv4/ping_group_range", "0 0");
     let made =
         netns.run(|| socket(AddressFamily::Inet, SockType::Datagram, SockFlag::empty(), SockProtocol::Icmp));
     let socket = UdpSocket::from(made.unwrap().unwrap());
-    socket.set_read_timeout(Some(SILENCE)).unwrap();
+    socket.set_read_timeout(Some(timeout)).unwrap();
     // Type 8, code 0; the kernel fills in the checksum and the identifier.
     socket.send_to(&[8, 0, 0, 0, 0, 0, 0, 1], (to, 0)).unwrap();
     socket.recv(&mut [0; 64]).is_ok()
@@ -148,11 +149,11 @@ fn icmp_echo_is_a_flow_of_its_opener() {
     let fabric = Fabric::new();
     let (mut one, mut two) = (Node::new(&fabric, 1), Node::new(&fabric, 2));
     let (a, b, c) = (one.pod(5), one.pod(6), two.pod(5));
-    assert!(ping(&a.netns, b.address));
-    assert!(ping(&a.netns, c.address));
+    assert!(ping(&a.netns, b.address, PATIENCE));
+    assert!(ping(&a.netns, c.address, PATIENCE));
     two.posture(&c, NO_EGRESS);
-    assert!(ping(&a.netns, c.address), "a reply needs no permission");
-    assert!(!ping(&c.netns, a.address));
+    assert!(ping(&a.netns, c.address, PATIENCE), "a reply needs no permission");
+    assert!(!ping(&c.netns, a.address, SILENCE));
     assert_eq!(two.dropped(c.address, a.address), (DropReason::Policy, Direction::Egress, Some(DENY)));
 }
 
@@ -163,7 +164,7 @@ fn sockets_of_the_own_node_reach_a_pod_and_get_answers() {
     let a = node.pod(5);
     node.posture(&a, NO_INGRESS);
     assert_reaches(&node.netns, &a.netns, a.address, 80);
-    assert!(ping(&node.netns, a.address));
+    assert!(ping(&node.netns, a.address, PATIENCE));
 }
 
 #[test]
