@@ -54,16 +54,11 @@ struct Watcher {
     ended: bool,
 }
 
-/// The events of a watch, as lines of JSON, several to a piece.
-///
-/// # Errors
-/// 410 where the history does not reach back to the revision asked for, or this server has never
-/// had it.
-pub fn events(
-    store: Arc<Store>,
-    request: Request,
-    stop: CancellationToken,
-) -> Result<impl Stream<Item = Bytes>, Status> {
+/// The events of a watch, as lines of JSON, several to a piece. Where the history does not reach back
+/// to the revision asked for, or this server has never had it, the first event is an ERROR with code
+/// 410, as in Kubernetes: clients (kube-rs) take a refusal of the request itself for a passing fault
+/// and ask for the same revision for ever.
+pub fn events(store: Arc<Store>, request: Request, stop: CancellationToken) -> impl Stream<Item = Bytes> {
     let resource = request.renderer.resource;
     let news = store.news_of(resource);
     let (cursor, initial) = match request.since {
@@ -71,15 +66,7 @@ pub fn events(
             let (revision, objects) = store.list(resource, request.selection.namespace.as_deref());
             (revision, objects.into_iter().filter(|o| request.selection.matches(o)).collect())
         }
-        Some(since) => {
-            if since > store.revision() {
-                return Err(Status::expired(format!(
-                    "resourceVersion {since} is not one of this server's; list again"
-                )));
-            }
-            store.after(resource, since, 0).map_err(|e| Status::expired(e.to_string()))?;
-            (since, VecDeque::new())
-        }
+        Some(since) => (since, VecDeque::new()),
     };
     let ticks = interval_at(Instant::now() + BOOKMARKS, BOOKMARKS);
     let mark_pending = request.mark_initial;
@@ -95,9 +82,9 @@ pub fn events(
         columns_sent: false,
         ended: false,
     };
-    Ok(futures::stream::unfold(watcher, |mut watcher| async move {
+    futures::stream::unfold(watcher, |mut watcher| async move {
         watcher.next().await.map(|piece| (piece, watcher))
-    }))
+    })
 }
 
 impl Watcher {
@@ -149,6 +136,11 @@ impl Watcher {
         if !piece.is_empty() {
             return piece;
         }
+        if self.cursor > self.store.revision() {
+            let never = format!("resourceVersion {} is not one of this server's; list again", self.cursor);
+            self.refuse(&mut piece, never);
+            return piece;
+        }
         match self.store.after(self.request.renderer.resource, self.cursor, BATCH) {
             Ok(changes) => {
                 for change in changes {
@@ -156,12 +148,15 @@ impl Watcher {
                     self.write_change(&mut piece, &change);
                 }
             }
-            Err(too_old) => {
-                self.ended = true;
-                piece.put(line("ERROR", &Status::expired(too_old.to_string()).to_value()));
-            }
+            Err(too_old) => self.refuse(&mut piece, too_old.to_string()),
         }
         piece
+    }
+
+    /// The last event: list again.
+    fn refuse(&mut self, piece: &mut BytesMut, why: String) {
+        self.ended = true;
+        piece.put(line("ERROR", &Status::expired(why).to_value()));
     }
 
     /// A change as seen through the selection: what enters it is added, what leaves it is deleted.

@@ -139,7 +139,6 @@ async fn create_sends_protobuf_and_is_understood() {
             "-n shop create poddisruptionbudget pdb --selector=app=web --min-available=50%",
             "-n shop create quota q --hard=pods=10",
             "create priorityclass high --value=7",
-            "-n shop autoscale deployment web --max=3",
             "-n shop run one --image=shop/one --labels=app=one --env=A=b",
             "-n shop expose deployment web --name=exposed --port=80 --target-port=http",
         ] {
@@ -213,7 +212,7 @@ async fn get_prints_the_columns_that_people_know() {
 #[tokio::test(flavor = "multi_thread")]
 async fn unknown_fields_are_refused_unless_asked_otherwise() {
     blocking(Server::start(), |server| {
-        let typo = "{apiVersion: v1, kind: ConfigMap, metadata: {name: typo}, dataa: {a: b}}";
+        let typo = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: typo}\ndataa: {a: b}\n";
         let file = server.directory().join("typo.yaml");
         std::fs::write(&file, typo).expect("written");
         let file = file.to_str().expect("a path");

@@ -164,7 +164,7 @@ pub fn watch(api: &Api, target: &Target, query: &Query, headers: &HeaderMap) -> 
         mark_initial: options.initial_events == Some(true) && options.bookmarks,
         deadline: Instant::now() + options.timeout.map_or_else(default_timeout, Duration::from_secs),
     };
-    let events = watch::events(api.registry.store.clone(), request, api.stop.clone())?;
+    let events = watch::events(api.registry.store.clone(), request, api.stop.clone());
     // The headers go out before the first event: an empty piece flushes them.
     let events = futures::StreamExt::chain(futures::stream::iter([Bytes::new()]), events);
     Ok(respond::json_body(StatusCode::OK, respond::stream(events)))
