@@ -11,6 +11,7 @@ use tracing::info;
 
 use crate::paths::Layout;
 use crate::pki;
+use crate::signal::Termination;
 use crate::spec::TwinSpec;
 
 /// The port of the API, in the fabric.
@@ -45,6 +46,7 @@ fn port_file(layout: &Layout) -> PathBuf {
 
 /// Serves until the process is told to stop.
 pub async fn run(spec: &TwinSpec, sockets: Sockets) -> Result<()> {
+    let mut termination = Termination::catch()?;
     kilter_cluster::install_crypto();
     let layout = Layout::new(&spec.name);
     let port = sockets.host.local_addr()?.port();
@@ -59,7 +61,7 @@ pub async fn run(spec: &TwinSpec, sockets: Sockets) -> Result<()> {
     tokio::select! {
         ended = controllers => ended.context("the controllers ended")?,
         () = server.stopped() => anyhow::bail!("the API server ended"),
-        _ = crate::signal::terminated() => info!("told to stop"),
+        () = termination.wait() => info!("told to stop"),
     }
     Ok(())
 }

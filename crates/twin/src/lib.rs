@@ -29,7 +29,7 @@ pub use host::{MachineError, addresses, check, check_rights};
 pub use paths::{Layout, ROOT, twins};
 pub use process::say_ready;
 pub use ready::{Readiness, WorkloadState};
-pub use signal::terminated;
+pub use signal::Termination;
 pub use spec::{NodePlan, SpecError, TwinSpec, check_name};
 pub use status::{NodeState, PodState, Status, is_running, node_cgroup, running, status};
 pub use system::dns_workload;

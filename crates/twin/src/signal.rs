@@ -1,14 +1,26 @@
 //! Being told to stop.
 
-use tokio::signal::unix::{SignalKind, signal};
+use anyhow::{Context, Result};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Completes when the process is sent SIGTERM or SIGINT.
-pub async fn terminated() {
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = int.recv() => {}
+/// SIGTERM and SIGINT, caught from the moment this is made.
+pub struct Termination {
+    term: Signal,
+    int: Signal,
+}
+
+impl Termination {
+    /// Catches both from now on. Must be called within a runtime.
+    pub fn catch() -> Result<Self> {
+        let catch = |kind| signal(kind).context("catch the signals that stop a process");
+        Ok(Self { term: catch(SignalKind::terminate())?, int: catch(SignalKind::interrupt())? })
+    }
+
+    /// Completes when one of them has come.
+    pub async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.term.recv() => {}
+            _ = self.int.recv() => {}
+        }
     }
 }

@@ -16,6 +16,7 @@ use crate::lock::Lock;
 use crate::paths::Layout;
 use crate::process::{Starting, start};
 use crate::ready::{Readiness, WorkloadState};
+use crate::signal::Termination;
 use crate::spec::{NodePlan, TwinSpec};
 use crate::{UsageError, host, kubeconfig, mounts, pki, system};
 
@@ -80,6 +81,8 @@ impl Summary {
 /// Brings a twin up. Where that fails before the objects are applied, or is interrupted, nothing
 /// is left behind; where pods are not ready in time the twin stays, for a person to look at.
 pub async fn up(options: UpOptions, progress: &mut (dyn FnMut(Step) + Send)) -> Result<Summary> {
+    // Before anything is made, so that nothing is made that an interruption would leave.
+    let mut termination = Termination::catch()?;
     options.spec.validate(&host::addresses())?;
     host::check()?;
     let layout = Layout::new(&options.spec.name);
@@ -87,7 +90,7 @@ pub async fn up(options: UpOptions, progress: &mut (dyn FnMut(Step) + Send)) -> 
     refuse_taken_name(&layout)?;
     let made = tokio::select! {
         made = make(&layout, &options, progress) => made,
-        _ = crate::signal::terminated() => Err(anyhow::anyhow!("interrupted")),
+        () = termination.wait() => Err(anyhow::anyhow!("interrupted")),
     };
     drop(lock);
     if made.is_err()

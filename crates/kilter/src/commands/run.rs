@@ -30,9 +30,10 @@ fn node(config: &Path) -> Result<()> {
     // Before any thread is started, so that all of them are inside.
     kilter_node::enter(&config)?;
     workers()?.block_on(async {
+        let mut termination = kilter_twin::Termination::catch()?;
         let node = kilter_node::Node::start(config).await?;
         kilter_twin::say_ready(node.name())?;
-        kilter_twin::terminated().await;
+        termination.wait().await;
         node.stop().await
     })
 }
