@@ -61,7 +61,6 @@ async fn answer(request: Request, answers: &Answers) -> Reply {
     match request {
         Request::Status => Reply::Status(Box::new(answers.agent.status().await)),
         Request::Probe(probes) => Reply::Probed(answers.pods.probe(probes).await),
-        Request::Netns(uid) => Reply::Netns(answers.pods.netns(&uid)),
         Request::Drops => Reply::Failed("BUG: drops are a stream".into()),
     }
 }

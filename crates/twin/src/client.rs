@@ -1,6 +1,6 @@
 //! Talking to node processes over their control sockets.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use kilter_wire::control::{Drop, NodeStatus, Outcome, Probe, Reply, Request};
@@ -27,14 +27,6 @@ impl NodeClient {
     pub async fn status(&mut self) -> Result<NodeStatus> {
         match self.ask(&Request::Status).await? {
             Reply::Status(status) => Ok(*status),
-            other => self.unexpected(&other),
-        }
-    }
-
-    /// Where the network namespace of a pod is, if this node has it.
-    pub async fn netns(&mut self, uid: &str) -> Result<Option<PathBuf>> {
-        match self.ask(&Request::Netns(uid.to_owned())).await? {
-            Reply::Netns(path) => Ok(path),
             other => self.unexpected(&other),
         }
     }

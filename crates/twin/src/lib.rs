@@ -31,7 +31,7 @@ pub use process::say_ready;
 pub use ready::{Readiness, WorkloadState};
 pub use signal::Termination;
 pub use spec::{NodePlan, SpecError, TwinSpec, check_name};
-pub use status::{NodeState, PodState, Status, is_running, node_cgroup, running, status};
+pub use status::{NodeState, PodState, Status, is_running, running, status};
 pub use system::dns_workload;
 pub use up::{Step, Summary, UpOptions, up};
 

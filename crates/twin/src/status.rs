@@ -135,8 +135,3 @@ fn no_such_twin(name: &str) -> anyhow::Error {
     ))
     .into()
 }
-
-/// The cgroup of a node's processes.
-pub fn node_cgroup(name: &str, node: &str) -> Result<std::path::PathBuf> {
-    Ok(CgroupTree::of(name)?.group(node))
-}

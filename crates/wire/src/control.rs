@@ -15,8 +15,6 @@ pub enum Request {
     Status,
     /// Connect from inside pods (see [`Probe`]), all at once, and say what happened.
     Probe(Vec<Probe>),
-    /// Where the network namespace of the pod with this UID is.
-    Netns(String),
     /// Stream every refused packet from now on. The first reply is [`Reply::Following`].
     Drops,
 }
@@ -29,8 +27,6 @@ pub enum Reply {
     Status(Box<NodeStatus>),
     /// To [`Request::Probe`], in the order asked.
     Probed(Vec<Outcome>),
-    /// To [`Request::Netns`]: a path under `/proc`, or nothing where the node has no such pod.
-    Netns(Option<std::path::PathBuf>),
     /// [`Request::Drops`] has begun.
     Following,
     /// A refused packet.
