@@ -1,6 +1,5 @@
 //! Random clusters: compiled rows, read by the interpreter, against the naive evaluator.
 
-mod generate;
 mod symbolic;
 mod torn;
 
@@ -11,6 +10,7 @@ use kilter_model::{Cluster, Direction, Event, PortRange};
 use kilter_policy::naive::{Party, Query, Side, evaluate, holder};
 use kilter_policy::{ClassId, Compiler, Config, Decision, ProtocolClass, Reason, Tables, Verdict};
 use kilter_reach::interpreter::{Probe, decide};
+use kilter_testkit::random as generate;
 use proptest::collection::vec;
 use proptest::prelude::*;
 

@@ -7,10 +7,10 @@ use kilter_model::{Cluster, Event, Pod, Protocol, WorkloadRef};
 use kilter_policy::Verdict;
 use kilter_policy::naive::{Party, Query, evaluate};
 use kilter_reach::{Connection, End, Options, connections};
+use kilter_testkit::random as generate;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use crate::generate;
 
 /// Where pods without an address may come to lie, for the test.
 const PLACES: [&str; 4] = ["10.244.0.9", "10.244.0.200", "10.244.77.1", "10.244.0.2"];

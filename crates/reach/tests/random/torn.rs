@@ -8,10 +8,10 @@ use kilter_policy::{
     Tables, Verdict,
 };
 use kilter_reach::interpreter::{class, interval};
+use kilter_testkit::random as generate;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use crate::generate;
 
 const ASKED: [(ProtocolClass, u16); 5] = [
     (ProtocolClass::Tcp, 80),

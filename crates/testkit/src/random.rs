@@ -1,4 +1,6 @@
 //! Small random clusters in which everything that policy can tell apart occurs, and collides.
+//!
+//! Shared by all tests that ask random questions, so that their seeds mean the same everywhere.
 
 use std::net::IpAddr;
 
