@@ -11,9 +11,9 @@ use kilter_wire::cni::{CniError, NetConf, code};
 use kilter_wire::plugin::{Command as PluginCommand, Reply, Request};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::oneshot;
 
-use crate::command::{Command, Pod, Refusal};
+use crate::check::Check;
+use crate::command::{Claim, Command, Pod, Refusal};
 use crate::wiring::{Add, Wiring};
 
 /// A request is a few hundred bytes.
@@ -77,28 +77,31 @@ async fn serve_one(stream: UnixStream, wiring: Arc<Wiring>) {
 }
 
 async fn answer(request: &Request, wiring: &Wiring) -> Reply {
-    let done = match request.command {
-        PluginCommand::Add => match add_of(request) {
-            Ok(add) => match wiring.add(&add).await {
-                Ok(result) => {
-                    tracing::info!(pod = %add.pod.name, container = %add.container, address = %result.ips[0].address, "wired");
-                    return Reply::Added(result);
-                }
-                Err(refusal) => Err(refusal),
-            },
-            Err(refusal) => Err(refusal),
-        },
-        PluginCommand::Del if !is_id(&request.container_id) => Err(bad_id(request)),
-        PluginCommand::Del => wiring.del(&request.container_id).await,
-        PluginCommand::Status => status(wiring).await,
-    };
-    match done {
-        Ok(()) => Reply::Done,
-        Err(refusal) => {
-            tracing::warn!(container = %request.container_id, error = %refusal.details, "{:?}: {}", request.command, refusal.msg);
-            Reply::Failed(failure(&request.config, refusal))
+    serve_request(request, wiring).await.unwrap_or_else(|refusal| {
+        tracing::warn!(container = %request.container_id, error = %refusal.details, "{:?}: {}", request.command, refusal.msg);
+        Reply::Failed(failure(&request.config, refusal))
+    })
+}
+
+async fn serve_request(request: &Request, wiring: &Wiring) -> Result<Reply, Refusal> {
+    match request.command {
+        PluginCommand::Add => {
+            let add = add_of(request)?;
+            let result = wiring.add(&add).await?;
+            let Claim { pod, container, .. } = &add.claim;
+            tracing::info!(pod = %pod.name, %container, address = %result.ips[0].address, "wired");
+            return Ok(Reply::Added(result));
         }
+        PluginCommand::Del => wiring.del(container_of(request)?).await?,
+        PluginCommand::Check => wiring.check(&check_of(request)?).await?,
+        PluginCommand::Gc => {
+            let missing = || invalid("cni.dev/valid-attachments is missing", "GC needs to know who lives");
+            let valid = request.config.valid_attachments.as_ref().ok_or_else(missing)?;
+            wiring.collect(&request.config.name, valid).await?;
+        }
+        PluginCommand::Status => status(wiring).await?,
     }
+    Ok(Reply::Done)
 }
 
 fn failure(config: &NetConf, refusal: Refusal) -> CniError {
@@ -107,25 +110,43 @@ fn failure(config: &NetConf, refusal: Refusal) -> CniError {
 }
 
 async fn status(wiring: &Wiring) -> Result<(), Refusal> {
-    let (reply, answer) = oneshot::channel();
-    let unavailable = |details: &str| Refusal {
-        code: code::NOT_AVAILABLE,
-        msg: "the agent cannot wire pods yet".into(),
+    let refusal = |code, details: &str| Refusal {
+        code,
+        msg: "the agent cannot wire pods now".into(),
         details: details.into(),
     };
-    wiring.engine.send(Command::Status(reply)).await.map_err(|_| unavailable("it is stopping"))?;
-    match answer.await {
-        Ok(status) if status.ready => Ok(()),
-        Ok(_) => Err(unavailable("it has not seen the whole cluster, or the kernel refuses its rows")),
-        Err(_) => Err(unavailable("it is stopping")),
+    let stopping = |_| refusal(code::NOT_AVAILABLE, "it is stopping");
+    let status = wiring.ask(Command::Status).await.map_err(stopping)?;
+    match status.ready {
+        true => Ok(()),
+        // Versions are published once the kernel holds what the whole cluster asks for.
+        false if status.applied.is_empty() => {
+            Err(refusal(code::NOT_AVAILABLE, "it has not seen the whole cluster yet"))
+        }
+        false => Err(refusal(
+            code::LIMITED_CONNECTIVITY,
+            "the kernel refuses its rows or routes, so changes do not reach the pods that run; see the agent's log",
+        )),
     }
 }
 
 /// Checks again what the plugin checked: the container's id becomes a file name.
-fn add_of(request: &Request) -> Result<Add, Refusal> {
-    if !is_id(&request.container_id) {
-        return Err(bad_id(request));
+fn container_of(request: &Request) -> Result<&str, Refusal> {
+    let id = request.container_id.as_str();
+    let is_id = id.len() <= 200
+        && id.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && id.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'));
+    match is_id {
+        true => Ok(id),
+        false => Err(Refusal {
+            code: code::INVALID_ENVIRONMENT,
+            msg: format!("CNI_CONTAINERID is {id:?}, which is no container id"),
+            details: String::new(),
+        }),
     }
+}
+
+fn add_of(request: &Request) -> Result<Add, Refusal> {
     let argument = |name: &str| match request.args.get(name) {
         Some(value) if !value.is_empty() => Ok(value.clone()),
         _ => Err(Refusal {
@@ -135,25 +156,27 @@ fn add_of(request: &Request) -> Result<Add, Refusal> {
         }),
     };
     let name = format!("{}/{}", argument("K8S_POD_NAMESPACE")?, argument("K8S_POD_NAME")?);
-    Ok(Add {
-        container: request.container_id.clone(),
+    let claim = Claim {
+        container: container_of(request)?.to_owned(),
+        network: request.config.name.clone(),
+        ifname: request.ifname.clone(),
         pod: Pod { uid: argument("K8S_POD_UID")?.into(), name },
+    };
+    Ok(Add { claim, netns: request.netns.clone(), version: request.config.cni_version.clone() })
+}
+
+fn check_of(request: &Request) -> Result<Check, Refusal> {
+    let result = request.config.prev_result.clone().unwrap_or_default();
+    let result = serde_json::from_value(result)
+        .map_err(|error| invalid("prevResult is no result of a plugin", &error.to_string()))?;
+    Ok(Check {
+        container: container_of(request)?.to_owned(),
         ifname: request.ifname.clone(),
         netns: request.netns.clone(),
-        version: request.config.cni_version.clone(),
+        result,
     })
 }
 
-fn bad_id(request: &Request) -> Refusal {
-    Refusal {
-        code: code::INVALID_ENVIRONMENT,
-        msg: format!("CNI_CONTAINERID is {:?}, which is no container id", request.container_id),
-        details: String::new(),
-    }
-}
-
-fn is_id(text: &str) -> bool {
-    text.len() <= 200
-        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'))
+fn invalid(msg: &str, details: &str) -> Refusal {
+    Refusal { code: code::INVALID_CONFIG, msg: msg.into(), details: details.into() }
 }

@@ -22,6 +22,10 @@ pub enum Command {
     Attach(String, u32, oneshot::Sender<Result<(), Refusal>>),
     /// Cut a container off, however far it is. Answers with what is left to do, if anything.
     Detach(String, oneshot::Sender<Result<Option<Leaving>, Refusal>>),
+    /// What of a wired container, whose link on the node has this index, the kernel does not hold.
+    Inspect(String, u32, oneshot::Sender<Result<Inspected, Refusal>>),
+    /// Every container that is wired or was to go.
+    List(oneshot::Sender<Vec<Reservation>>),
     /// The links of these containers are gone.
     Release(Vec<String>),
     /// The data plane reported something.
@@ -43,13 +47,33 @@ pub struct Pod {
     pub name: String,
 }
 
+/// What the runtime wants attached to what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// `CNI_CONTAINERID`.
+    pub container: String,
+    /// The network's name in the configuration.
+    pub network: String,
+    /// `CNI_IFNAME`.
+    pub ifname: String,
+    /// Whose container it is.
+    pub pod: Pod,
+}
+
+/// See [`Command::Inspect`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inspected {
+    /// What the container was given.
+    pub reservation: Reservation,
+    /// What is missing, in words.
+    pub missing: Vec<String>,
+}
+
 /// See [`Command::Reserve`].
 #[derive(Debug)]
 pub struct Reserve {
-    /// `CNI_CONTAINERID`.
-    pub container: String,
-    /// Of which pod.
-    pub pod: Pod,
+    /// For whom.
+    pub claim: Claim,
     /// Where the answer goes; the wait ends when nobody listens any more.
     pub reply: oneshot::Sender<Result<Reservation, Refusal>>,
 }
@@ -78,6 +102,16 @@ impl Refusal {
     /// The runtime should ask again soon.
     pub fn later(msg: impl Into<String>, details: impl Into<String>) -> Self {
         Self { code: code::TRY_AGAIN_LATER, msg: msg.into(), details: details.into() }
+    }
+
+    /// The runtime asks about a container that the agent did not wire.
+    pub fn unknown(container: &str) -> Self {
+        let msg = format!("container {container} is not wired here");
+        Self {
+            code: code::UNKNOWN_CONTAINER,
+            msg,
+            details: "it was never added, or was deleted since".into(),
+        }
     }
 
     /// Asking again does not help by itself.

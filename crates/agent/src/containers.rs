@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use ipnet::Ipv4Net;
 use kilter_wire::cni::code;
 
-use crate::command::{Pod, Refusal, chain};
+use crate::command::{Claim, Refusal, chain};
 use crate::endpoint::link_name;
 use crate::ipam::{Millis, Pool, PoolError, Reservation, Stage, Store};
 
@@ -67,7 +67,8 @@ impl Containers {
     }
 
     /// Gives a container an address.
-    pub fn reserve(&mut self, container: &str, pod: &Pod) -> Result<Reservation, Refusal> {
+    pub fn reserve(&mut self, claim: &Claim) -> Result<Reservation, Refusal> {
+        let container = claim.container.as_str();
         if let Some(there) = self.all.get(container) {
             let msg = format!("container {container} is wired already, with {}", there.reservation.address);
             return Err(Refusal::refused(msg, "DEL it first"));
@@ -77,8 +78,10 @@ impl Containers {
         let reservation = Reservation {
             container: container.to_owned(),
             address,
-            uid: pod.uid.clone(),
-            pod: pod.name.clone(),
+            uid: claim.pod.uid.clone(),
+            pod: claim.pod.name.clone(),
+            network: claim.network.clone(),
+            ifname: claim.ifname.clone(),
             link: link_name(container),
             since: now,
         };
@@ -140,9 +143,11 @@ fn now() -> Millis {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::command::Pod;
 
-    fn pod() -> Pod {
-        Pod { uid: "u-1".into(), name: "shop/web".into() }
+    fn claim(container: &str) -> Claim {
+        let pod = Pod { uid: "u-1".into(), name: "shop/web".into() };
+        Claim { container: container.into(), network: "kilter".into(), ifname: "eth0".into(), pod }
     }
 
     fn load(directory: &std::path::Path) -> Containers {
@@ -153,9 +158,9 @@ mod tests {
     fn a_restart_finds_every_container_where_it_was_and_freed_addresses_at_rest() {
         let directory = tempfile::tempdir().unwrap();
         let mut containers = load(directory.path());
-        let wired = containers.reserve("a", &pod()).unwrap();
+        let wired = containers.reserve(&claim("a")).unwrap();
         containers.advance("a", Stage::Wired).unwrap();
-        let freed = containers.reserve("b", &pod()).unwrap();
+        let freed = containers.reserve(&claim("b")).unwrap();
         containers.set_used("b");
         containers.advance("b", Stage::Leaving).unwrap();
         containers.release(&["b".into(), "nobody".into()]).unwrap();
@@ -164,9 +169,9 @@ mod tests {
         assert_eq!(again.get("a"), Some(&Container { stage: Stage::Wired, reservation: wired, used: true }));
         assert_eq!(again.iter().count(), 1);
         for container in ["c", "d", "e"] {
-            assert_ne!(again.reserve(container, &pod()).unwrap().address, freed.address);
+            assert_ne!(again.reserve(&claim(container)).unwrap().address, freed.address);
         }
-        assert_eq!(again.reserve("f", &pod()).unwrap_err().code, code::TRY_AGAIN_LATER);
+        assert_eq!(again.reserve(&claim("f")).unwrap_err().code, code::TRY_AGAIN_LATER);
     }
 
     #[test]
@@ -174,14 +179,14 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let mut containers = load(directory.path());
         for container in ["a", "b", "c", "d", "e"] {
-            containers.reserve(container, &pod()).unwrap();
+            containers.reserve(&claim(container)).unwrap();
         }
-        let twice = containers.reserve("a", &pod()).unwrap_err();
+        let twice = containers.reserve(&claim("a")).unwrap_err();
         assert!(twice.msg.contains("wired already"), "{twice:?}");
-        let full = containers.reserve("f", &pod()).unwrap_err();
+        let full = containers.reserve(&claim("f")).unwrap_err();
         assert_eq!(full.code, code::AGENT);
         assert!(full.details.contains("all 5 belong to pods"), "{full:?}");
         containers.release(&["c".into()]).unwrap();
-        assert!(containers.reserve("f", &pod()).is_ok(), "it was never used, so it need not rest");
+        assert!(containers.reserve(&claim("f")).is_ok(), "it was never used, so it need not rest");
     }
 }

@@ -63,15 +63,14 @@ impl Plan<'_> {
         if has_ipv6() {
             sysctl(self.namespace, &format!("net/ipv6/conf/{}/disable_ipv6", self.ifname), "1")?;
         }
-        let gateway = Neighbour { link, address: GATEWAY.into(), mac: GATEWAY_MAC };
-        let default = Route::default_via(GATEWAY.into(), link);
+        let (gateway, route) = (self.gateway_in_pod(link), self.route_in_pod(link));
         // Requests of one socket are served in order, so these need not wait for each other.
         try_join!(
             pod.set_up(lo),
             pod.add_address(link, host(self.address)),
             pod.set_up(link),
             pod.replace_neighbour(&gateway),
-            pod.replace_route(&default),
+            pod.replace_route(&route),
         )?;
         Ok(())
     }
@@ -89,10 +88,29 @@ impl Plan<'_> {
         }
         let values: Vec<_> = values.iter().map(|(key, value)| (key.as_str(), *value)).collect();
         sysctls_here(&values)?;
-        let neighbour = Neighbour { link, address: self.address.into(), mac: pod_mac(self.address) };
-        let route = Route::on_link(host(self.address), link);
-        try_join!(node.set_up(link), node.replace_neighbour(&neighbour), node.replace_route(&route),)?;
+        let (neighbour, route) = (self.pod_on_node(link), self.route_on_node(link));
+        try_join!(node.set_up(link), node.replace_neighbour(&neighbour), node.replace_route(&route))?;
         Ok(())
+    }
+
+    /// The next hop, as the pod has to know it.
+    pub fn gateway_in_pod(&self, link: u32) -> Neighbour {
+        Neighbour { link, address: GATEWAY.into(), mac: GATEWAY_MAC }
+    }
+
+    /// The pod's way to everybody.
+    pub fn route_in_pod(&self, link: u32) -> Route {
+        Route::default_via(GATEWAY.into(), link)
+    }
+
+    /// The pod, as its node has to know it.
+    pub fn pod_on_node(&self, link: u32) -> Neighbour {
+        Neighbour { link, address: self.address.into(), mac: pod_mac(self.address) }
+    }
+
+    /// The node's way to the pod.
+    pub fn route_on_node(&self, link: u32) -> Route {
+        Route::on_link(host(self.address), link)
     }
 
     /// What the runtime is told.
@@ -122,7 +140,8 @@ fn has_ipv6() -> bool {
     std::path::Path::new("/proc/sys/net/ipv6").exists()
 }
 
-fn host(address: Ipv4Addr) -> IpNet {
+/// An address as the block of itself alone.
+pub fn host(address: Ipv4Addr) -> IpNet {
     IpNet::from(IpAddr::V4(address))
 }
 

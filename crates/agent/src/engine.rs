@@ -14,7 +14,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::Config;
 use crate::adopt::Strays;
-use crate::command::{Command, Leaving, Refusal, Reserve, chain};
+use crate::command::{Command, Inspected, Leaving, Refusal, Reserve, chain};
 use crate::containers::Containers;
 use crate::endpoint::pod_mac;
 use crate::ipam::Stage;
@@ -93,6 +93,11 @@ impl Engine {
                 Err(refusal) => drop(reply.send(Err(refusal))),
             },
             Command::Detach(container, reply) => drop(reply.send(self.cut_off(&container))),
+            Command::Inspect(container, link, reply) => drop(reply.send(self.inspect(&container, link))),
+            Command::List(reply) => {
+                let there = self.containers.iter().filter(|container| container.stage != Stage::Wiring);
+                let _ = reply.send(there.map(|container| container.reservation.clone()).collect());
+            }
             Command::Release(containers) => {
                 if let Err(error) = self.containers.release(&containers) {
                     tracing::error!(error = %chain(&error), "freed addresses cannot be recorded");
@@ -169,6 +174,19 @@ impl Engine {
         Ok(())
     }
 
+    fn inspect(&self, container: &str, link: u32) -> Result<Inspected, Refusal> {
+        let wired = self.containers.get(container).filter(|entry| entry.stage == Stage::Wired);
+        let Some(entry) = wired else { return Err(Refusal::unknown(container)) };
+        let reservation = entry.reservation.clone();
+        let endpoint =
+            Endpoint { address: reservation.address, ifindex: link, mac: pod_mac(reservation.address) };
+        let missing = self
+            .datapath
+            .missing_of(endpoint)
+            .map_err(|error| Refusal::later("the data plane cannot be read", chain(&error)))?;
+        Ok(Inspected { reservation, missing })
+    }
+
     fn answer_attaching(&mut self, attaching: Vec<Attaching>, outcome: &Result<(), Refusal>) {
         for Attaching { container, reply } in attaching {
             let recorded = outcome.clone().and_then(|()| {
@@ -201,9 +219,9 @@ impl Engine {
             if reserve.reply.is_closed() {
                 continue;
             }
-            match self.view.knows(&reserve.pod.uid, &reserve.pod.name) {
+            match self.view.knows(&reserve.claim.pod.uid, &reserve.claim.pod.name) {
                 Known::Yes if !self.rows_pending => {
-                    let answer = self.containers.reserve(&reserve.container, &reserve.pod);
+                    let answer = self.containers.reserve(&reserve.claim);
                     if let Err(Ok(orphan)) = reserve.reply.send(answer) {
                         // Nobody waits any more, so nobody will undo it.
                         self.release_unused(orphan.container);

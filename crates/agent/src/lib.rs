@@ -10,6 +10,7 @@
 
 mod adopt;
 mod agent;
+mod check;
 mod cni_server;
 mod command;
 mod config;

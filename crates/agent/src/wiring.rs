@@ -1,17 +1,17 @@
 //! ADD and DEL, step by step. Whatever fails, everything is undone: no pod is ever left half wired, and
 //! none is open before its rows are in force.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::join;
 use kilter_netlink::Netlink;
 use kilter_netns::NetNs;
-use kilter_wire::cni::CniResult;
+use kilter_wire::cni::{Attachment, CniResult, code};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::command::{Command, Leaving, Pod, Refusal, Reserve, chain};
+use crate::command::{Claim, Command, Leaving, Refusal, Reserve, chain};
 use crate::endpoint::Plan;
 use crate::ipam::Reservation;
 
@@ -36,12 +36,8 @@ pub struct Wiring {
 /// An ADD as it was asked for, checked.
 #[derive(Debug, Clone)]
 pub struct Add {
-    /// `CNI_CONTAINERID`.
-    pub container: String,
-    /// Of which pod.
-    pub pod: Pod,
-    /// `CNI_IFNAME`.
-    pub ifname: String,
+    /// What to attach.
+    pub claim: Claim,
     /// `CNI_NETNS`.
     pub netns: String,
     /// `cniVersion`.
@@ -51,14 +47,12 @@ pub struct Add {
 impl Wiring {
     /// Wires a container.
     pub async fn add(&self, add: &Add) -> Result<CniResult, Refusal> {
-        let _alone = self.locks.lock(&add.container).await;
-        let namespace = NetNs::open(&add.netns).map_err(|error| {
-            Refusal::refused(format!("CNI_NETNS {} cannot be opened", add.netns), chain(&error))
-        })?;
+        let _alone = self.locks.lock(&add.claim.container).await;
+        let namespace = open_namespace(&add.netns)?;
         let reservation = self.reserve(add).await?;
         let wired = self.wire(add, &reservation, &namespace).await;
         if wired.is_err() {
-            self.unwire(&add.container).await?;
+            self.unwire(&add.claim.container).await?;
         }
         wired
     }
@@ -69,6 +63,25 @@ impl Wiring {
         self.unwire(container).await
     }
 
+    /// Unwires every container of a network but these: what the runtime forgot while the plugin was not
+    /// called. What fails does not hold up the rest.
+    pub async fn collect(&self, network: &str, valid: &[Attachment]) -> Result<(), Refusal> {
+        let valid: BTreeSet<_> = valid.iter().map(|a| (a.container_id.as_str(), a.ifname.as_str())).collect();
+        let mut failures = Vec::new();
+        for stale in self.ask(Command::List).await?.into_iter().filter(|there| {
+            there.network == network && !valid.contains(&(there.container.as_str(), there.ifname.as_str()))
+        }) {
+            tracing::info!(pod = %stale.pod, container = %stale.container, "the runtime does not know it; removed");
+            if let Err(refusal) = self.del(&stale.container).await {
+                failures.push(format!("{}: {}: {}", stale.container, refusal.msg, refusal.details));
+            }
+        }
+        match failures.is_empty() {
+            true => Ok(()),
+            false => Err(Refusal::later("not every stale container could be removed", failures.join("; "))),
+        }
+    }
+
     async fn wire(
         &self,
         add: &Add,
@@ -76,13 +89,13 @@ impl Wiring {
         namespace: &NetNs,
     ) -> Result<CniResult, Refusal> {
         let Reservation { link, address, .. } = reservation;
-        let plan = Plan { link, ifname: &add.ifname, address: *address, mtu: self.mtu, namespace };
+        let plan = Plan { link, ifname: &add.claim.ifname, address: *address, mtu: self.mtu, namespace };
         let failed = |error| {
-            Refusal::refused(format!("the link of pod {} cannot be made", add.pod.name), chain(&error))
+            Refusal::refused(format!("the link of pod {} cannot be made", add.claim.pod.name), chain(&error))
         };
         let index = plan.create(&self.netlink).await.map_err(failed)?;
         // The pod's side is set up while the engine loads the rows: the host side is down until then.
-        let (configured, attached) = join!(plan.configure_pod(), self.attach(&add.container, index));
+        let (configured, attached) = join!(plan.configure_pod(), self.attach(&add.claim.container, index));
         attached?;
         configured.map_err(failed)?;
         plan.open(&self.netlink, index).await.map_err(failed)?;
@@ -90,14 +103,12 @@ impl Wiring {
     }
 
     async fn reserve(&self, add: &Add) -> Result<Reservation, Refusal> {
-        let reserve = |reply| {
-            Command::Reserve(Reserve { container: add.container.clone(), pod: add.pod.clone(), reply })
-        };
+        let reserve = |reply| Command::Reserve(Reserve { claim: add.claim.clone(), reply });
         match tokio::time::timeout(PATIENCE, self.ask(reserve)).await {
             Ok(answer) => answer?,
             Err(_) => {
-                let why = self.ask(|reply| Command::Explain(add.pod.clone(), reply)).await?;
-                let msg = format!("policy for pod {} cannot be judged yet", add.pod.name);
+                let why = self.ask(|reply| Command::Explain(add.claim.pod.clone(), reply)).await?;
+                let msg = format!("policy for pod {} cannot be judged yet", add.claim.pod.name);
                 Err(Refusal::later(msg, format!("{why}; waited {}s", PATIENCE.as_secs())))
             }
         }
@@ -116,12 +127,24 @@ impl Wiring {
         Ok(())
     }
 
-    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Refusal> {
+    pub(crate) async fn ask<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<T>) -> Command,
+    ) -> Result<T, Refusal> {
         let (reply, answer) = oneshot::channel();
         let stopping = || Refusal::later("the agent is stopping", "");
         self.engine.send(command(reply)).await.map_err(|_| stopping())?;
         answer.await.map_err(|_| stopping())
     }
+}
+
+/// The namespace that `CNI_NETNS` names.
+pub fn open_namespace(netns: &str) -> Result<NetNs, Refusal> {
+    NetNs::open(netns).map_err(|error| Refusal {
+        code: code::INVALID_ENVIRONMENT,
+        msg: format!("CNI_NETNS {netns} cannot be opened"),
+        details: chain(&error),
+    })
 }
 
 /// A lock for each container that somebody works on.
@@ -139,7 +162,7 @@ pub struct Alone {
 }
 
 impl Locks {
-    async fn lock(&self, container: &str) -> Alone {
+    pub(crate) async fn lock(&self, container: &str) -> Alone {
         let lock = {
             let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(busy.entry(container.to_owned()).or_default())

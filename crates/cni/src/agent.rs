@@ -22,7 +22,7 @@ pub fn ask(request: &Request) -> Output {
     let unreachable =
         if request.command == Command::Status { code::NOT_AVAILABLE } else { code::TRY_AGAIN_LATER };
     match answer {
-        Ok(Some(Reply::Added(result))) => Output::Result(result),
+        Ok(Some(Reply::Added(result))) => Output::Result(result, request.config.prev_result.clone()),
         Ok(Some(Reply::Done)) => Output::Nothing,
         Ok(Some(Reply::Failed(failure))) => Output::Error(failure),
         Ok(None) => {

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use kilter_wire::cni::{CURRENT_VERSION, CniError, NetConf, code};
+use kilter_wire::cni::{CniError, NetConf};
 use kilter_wire::plugin::{Command, Request};
 
-use crate::{environment_error, error, version};
+use crate::configuration::{self, is_name};
+use crate::environment_error;
 
 /// The longest name of a link, in bytes: IFNAMSIZ less the terminator.
 const MAX_IFNAME: usize = 15;
@@ -26,130 +27,67 @@ pub enum Action {
 
 /// Reads an invocation, or says what is wrong with it.
 pub fn read(variable: impl Fn(&str) -> Option<String>, input: &[u8]) -> Result<Invocation, CniError> {
-    let command = variable("CNI_COMMAND").unwrap_or_default();
-    let config = configuration(input)?;
-    let known = config.cni_version.clone();
-    let command = match command.as_str() {
+    let config = configuration::read(input)?;
+    let command = match variable("CNI_COMMAND").unwrap_or_default().as_str() {
         "VERSION" => return Ok(Invocation { action: Action::Version, config }),
         "ADD" => Command::Add,
         "DEL" => Command::Del,
+        "CHECK" => Command::Check,
+        "GC" => Command::Gc,
         "STATUS" => Command::Status,
-        "CHECK" | "GC" => {
-            return Err(environment_error(
-                &known,
-                format!("CNI_COMMAND {command} is not supported by this version of Kilter"),
-                "supported: ADD, DEL, STATUS, VERSION",
-            ));
-        }
         other => {
             return Err(environment_error(
-                &known,
+                &config.cni_version,
                 format!("CNI_COMMAND is {other:?}, which is no command"),
-                "expected ADD, DEL, STATUS or VERSION",
+                "expected ADD, DEL, CHECK, GC, STATUS or VERSION",
             ));
         }
     };
-    check_configuration(&config, command)?;
-    let attachment = Attachment::read(&variable, command)
-        .map_err(|(msg, details)| environment_error(&known, msg, details))?;
-    let request = Request {
-        command,
-        container_id: attachment.container_id,
-        netns: attachment.netns,
-        ifname: attachment.ifname,
-        args: arguments(&variable("CNI_ARGS").unwrap_or_default())
-            .map_err(|bad| environment_error(&known, "CNI_ARGS is not KEY=VALUE;KEY=VALUE", bad))?,
-        config: config.clone(),
-    };
+    configuration::check(&config, command)?;
+    let request = request(command, &variable, &config)
+        .map_err(|(msg, details)| environment_error(&config.cni_version, msg, details))?;
     Ok(Invocation { action: Action::Ask(Box::new(request)), config })
 }
 
-fn configuration(input: &[u8]) -> Result<NetConf, CniError> {
-    let mut config: NetConf = serde_json::from_slice(input).map_err(|e| {
-        error("", code::DECODE, "standard input is not a network configuration", e.to_string())
-    })?;
-    if config.cni_version.is_empty() {
-        config.cni_version = CURRENT_VERSION.to_owned();
+/// What is wrong, and what is right.
+type Fault = (String, String);
+
+/// With the variables that a command is about checked. GC and STATUS are about no container.
+fn request(
+    command: Command,
+    variable: &impl Fn(&str) -> Option<String>,
+    config: &NetConf,
+) -> Result<Request, Fault> {
+    let get = |name: &str| variable(name).unwrap_or_default();
+    let request = Request {
+        command,
+        container_id: get("CNI_CONTAINERID"),
+        netns: get("CNI_NETNS"),
+        ifname: get("CNI_IFNAME"),
+        args: arguments(&get("CNI_ARGS"))?,
+        config: config.clone(),
+    };
+    if matches!(command, Command::Add | Command::Del | Command::Check) {
+        check_attachment(&request)?;
     }
-    Ok(config)
+    Ok(request)
 }
 
-fn check_configuration(config: &NetConf, command: Command) -> Result<(), CniError> {
-    let version = &config.cni_version;
-    if !version::is_supported(version) {
-        let supported = kilter_wire::cni::SUPPORTED_VERSIONS.join(", ");
-        let msg = format!("cniVersion {version:?} is not supported");
-        return Err(error(version, code::INCOMPATIBLE_VERSION, msg, format!("supported: {supported}")));
+fn check_attachment(request: &Request) -> Result<(), Fault> {
+    if !is_name(&request.container_id) {
+        let msg = format!("CNI_CONTAINERID is {:?}, which is no container id", request.container_id);
+        return Err((msg, "letters and digits, then also '.', '_' and '-'".into()));
     }
-    if command == Command::Status && !version::at_least(version, "1.1.0") {
-        let msg = format!("cniVersion {version} has no STATUS");
-        return Err(error(version, code::INCOMPATIBLE_VERSION, msg, "STATUS came with 1.1.0"));
+    if !is_ifname(&request.ifname) {
+        let msg = format!("CNI_IFNAME is {:?}, which is no name of a link", request.ifname);
+        return Err((msg, format!("at most {MAX_IFNAME} bytes without '/', ':' and spaces")));
     }
-    if !is_name(&config.name) {
-        let msg = format!("name is {:?}, which is no name of a network", config.name);
-        return Err(error(
-            version,
-            code::INVALID_CONFIG,
-            msg,
-            "letters and digits, then also '.', '_' and '-'",
-        ));
+    // On DEL the namespace may be gone already.
+    if request.command != Command::Del && request.netns.is_empty() {
+        let details = "ADD and CHECK need the path of the pod's network namespace";
+        return Err(("CNI_NETNS is missing".into(), details.into()));
     }
-    if config.agent_socket.as_deref().unwrap_or_default().is_empty() {
-        let details = "set agentSocket to the path of the node agent's socket";
-        return Err(error(version, code::INVALID_CONFIG, "agentSocket is missing", details));
-    }
-    match &config.prev_result {
-        // On DEL the runtime hands back what ADD returned; on ADD it means that another plugin came first.
-        Some(previous) if command == Command::Add => {
-            let msg = format!("prevResult is not supported on ADD: {previous}");
-            Err(error(
-                version,
-                code::UNSUPPORTED_FIELD,
-                msg,
-                "kilter-cni must be the first plugin of its list",
-            ))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// What to attach to what.
-struct Attachment {
-    container_id: String,
-    netns: String,
-    ifname: String,
-}
-
-impl Attachment {
-    fn read(variable: &impl Fn(&str) -> Option<String>, command: Command) -> Result<Self, (String, String)> {
-        let get = |name: &str| variable(name).unwrap_or_default();
-        let attachment =
-            Self { container_id: get("CNI_CONTAINERID"), netns: get("CNI_NETNS"), ifname: get("CNI_IFNAME") };
-        if command == Command::Status {
-            return Ok(attachment);
-        }
-        if !is_name(&attachment.container_id) {
-            let msg = format!("CNI_CONTAINERID is {:?}, which is no container id", attachment.container_id);
-            return Err((msg, "letters and digits, then also '.', '_' and '-'".into()));
-        }
-        if !is_ifname(&attachment.ifname) {
-            let msg = format!("CNI_IFNAME is {:?}, which is no name of a link", attachment.ifname);
-            return Err((msg, format!("at most {MAX_IFNAME} bytes without '/', ':' and spaces")));
-        }
-        if command == Command::Add && attachment.netns.is_empty() {
-            return Err((
-                "CNI_NETNS is missing".into(),
-                "ADD needs the path of the pod's network namespace".into(),
-            ));
-        }
-        Ok(attachment)
-    }
-}
-
-/// SPEC: an alphanumeric character, then any of alphanumerics, `_`, `.` and `-`.
-fn is_name(text: &str) -> bool {
-    text.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'))
+    Ok(())
 }
 
 fn is_ifname(text: &str) -> bool {
@@ -158,12 +96,12 @@ fn is_ifname(text: &str) -> bool {
         && !text.chars().any(|c| matches!(c, '/' | ':') || c.is_whitespace() || c.is_control())
 }
 
-fn arguments(text: &str) -> Result<BTreeMap<String, String>, String> {
-    text.split(';')
-        .filter(|pair| !pair.is_empty())
-        .map(|pair| {
-            let (key, value) = pair.split_once('=').ok_or_else(|| format!("{pair:?} has no '='"))?;
-            Ok((key.to_owned(), value.to_owned()))
-        })
-        .collect()
+fn arguments(text: &str) -> Result<BTreeMap<String, String>, Fault> {
+    let pairs = text.split(';').filter(|pair| !pair.is_empty()).map(|pair| {
+        let (key, value) = pair.split_once('=').ok_or_else(|| {
+            ("CNI_ARGS is not KEY=VALUE;KEY=VALUE".to_owned(), format!("{pair:?} has no '='"))
+        })?;
+        Ok((key.to_owned(), value.to_owned()))
+    });
+    pairs.collect()
 }

@@ -6,23 +6,26 @@
 #![forbid(unsafe_code)]
 
 mod agent;
+mod configuration;
 mod invocation;
+mod previous;
 mod print;
 mod version;
 
 use kilter_wire::cni::{CniError, CniResult, code};
+use serde_json::Value;
 
 use invocation::{Action, Invocation};
 
 /// What the plugin has to say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
-    /// Nothing: DEL or STATUS succeeded.
+    /// Nothing: DEL, CHECK, GC or STATUS succeeded.
     Nothing,
     /// The result of VERSION, in the version asked for.
     Versions(String),
-    /// The result of ADD.
-    Result(CniResult),
+    /// The result of ADD, and that of the plugin before in the chain.
+    Result(CniResult, Option<Value>),
     /// It failed.
     Error(CniError),
 }
@@ -42,7 +45,7 @@ impl Output {
         match self {
             Output::Nothing => None,
             Output::Versions(version) => Some(print::versions(version)),
-            Output::Result(result) => Some(print::result(result)),
+            Output::Result(result, previous) => Some(print::result(result, previous.as_ref())),
             Output::Error(error) => Some(print::error(error)),
         }
     }

@@ -195,8 +195,6 @@ fn a_bad_environment_is_code_4_and_names_the_variable() {
     let bad = [
         ("CNI_COMMAND", ""),
         ("CNI_COMMAND", "add"),
-        ("CNI_COMMAND", "CHECK"),
-        ("CNI_COMMAND", "GC"),
         ("CNI_CONTAINERID", ""),
         ("CNI_CONTAINERID", "-x"),
         ("CNI_CONTAINERID", "a/b"),
@@ -232,9 +230,64 @@ fn a_bad_configuration_has_the_code_of_its_fault() {
     assert_eq!(answer["code"], 7, "{answer}");
     let (_, answer) = call(&attachment("ADD"), &json!({ "cniVersion": "1.1.0", "agentSocket": "/nowhere" }));
     assert_eq!(answer["code"], 7, "{answer}");
+    for version in ["0.4.0", "1.0.0"] {
+        let (_, answer) = call(&attachment("GC"), &configuration(version, nowhere));
+        assert_eq!(answer["code"], 1, "{answer}");
+    }
+    let (_, answer) = call(&attachment("GC"), &configuration("1.1.0", nowhere));
+    assert_eq!(answer["code"], 7, "{answer}");
+    assert!(answer["msg"].as_str().unwrap().contains("cni.dev/valid-attachments"), "{answer}");
+    let (_, answer) = call(&attachment("CHECK"), &configuration("1.1.0", nowhere));
+    assert_eq!((&answer["code"], &answer["msg"]), (&json!(7), &json!("prevResult is missing")), "{answer}");
     let mut chained = configuration("1.1.0", nowhere);
-    chained["prevResult"] = json!({ "cniVersion": "1.1.0" });
+    chained["prevResult"] = json!({ "cniVersion": "1.1.0", "ips": "10.0.0.1" });
     let (_, answer) = call(&attachment("ADD"), &chained);
-    assert_eq!(answer["code"], 2, "{answer}");
+    assert_eq!(answer["code"], 7, "{answer}");
     assert!(answer["msg"].as_str().unwrap().contains("prevResult"));
+}
+
+#[test]
+fn behind_another_plugin_its_result_comes_first() {
+    let scratch = Scratch::new("chained");
+    let agent = agent(&scratch.socket(), Reply::Added(added("1.1.0")));
+    let mut chained = configuration("1.1.0", &scratch.socket());
+    chained["prevResult"] = json!({
+        "cniVersion": "1.1.0",
+        "interfaces": [{ "name": "net1", "sandbox": "/proc/1/ns/net", "pciID": "0000:00:1f.6" }],
+        "ips": [{ "address": "192.0.2.7/24", "interface": 0 }],
+    });
+    let (ok, answer) = call(&attachment("ADD"), &chained);
+    agent.join().unwrap();
+    assert!(ok, "{answer}");
+    assert_eq!(answer["interfaces"][0]["pciID"], "0000:00:1f.6");
+    assert_eq!(
+        (&answer["interfaces"][1]["name"], &answer["ips"][1]["interface"]),
+        (&json!("eth0"), &json!(1))
+    );
+}
+
+#[test]
+fn check_and_gc_hand_over_what_they_are_about() {
+    let scratch = Scratch::new("check");
+    let checked = agent(&scratch.socket(), Reply::Done);
+    let mut configured = configuration("0.4.0", &scratch.socket());
+    configured["prevResult"] = json!(added("0.4.0"));
+    assert_eq!(call(&attachment("CHECK"), &configured), (true, Value::Null));
+    assert_eq!(checked.join().unwrap().config.prev_result, Some(json!(added("0.4.0"))));
+
+    // libcni lists nothing as null. GC is about no container, so nothing names one.
+    for (list, expected) in
+        [(json!([{ "containerID": "c0ffee", "ifname": "eth0" }]), vec!["c0ffee"]), (Value::Null, vec![])]
+    {
+        std::fs::remove_file(scratch.socket()).unwrap();
+        let collected = agent(&scratch.socket(), Reply::Done);
+        let mut configured = configuration("1.1.0", &scratch.socket());
+        configured["cni.dev/valid-attachments"] = list;
+        assert_eq!(
+            call(&[("CNI_COMMAND", "GC"), ("CNI_PATH", "/opt/cni/bin")], &configured),
+            (true, Value::Null)
+        );
+        let valid = collected.join().unwrap().config.valid_attachments.unwrap();
+        assert_eq!(valid.iter().map(|a| a.container_id.as_str()).collect::<Vec<_>>(), expected);
+    }
 }

@@ -131,6 +131,20 @@ impl Datapath {
         self.run_sweep(wire(address)).map(drop)
     }
 
+    /// What of a pod's attachment the kernel does not hold, in words: its row, or a hook of its link.
+    pub fn missing_of(&self, endpoint: Endpoint) -> Result<Vec<String>> {
+        let mut missing = Vec::new();
+        if !self.endpoints()?.contains(&endpoint) {
+            missing.push(format!("the endpoint row of {}", endpoint.address));
+        }
+        for hook in POD {
+            if !filter::is_attached(endpoint.ifindex, hook, self.programs.get(hook.program)?)? {
+                missing.push(format!("the hook {}", hook.program));
+            }
+        }
+        Ok(missing)
+    }
+
     /// The pods that are attached.
     pub fn endpoints(&self) -> Result<Vec<Endpoint>> {
         read_endpoints(&self.maps)

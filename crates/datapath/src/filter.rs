@@ -36,6 +36,13 @@ pub(crate) fn attach(ifindex: u32, filter: Filter, program: BorrowedFd<'_>) -> R
     })
 }
 
+/// Whether the interface runs `program`.
+pub(crate) fn is_attached(ifindex: u32, filter: Filter, program: BorrowedFd<'_>) -> Result<bool> {
+    let attached = sys::tc_attached(ifindex, filter.side)
+        .and_then(|id| Ok(id.is_some() && id == Some(sys::program_id(program)?)));
+    attached.map_err(|source| Error::Attach { program: filter.program, target: target(ifindex), source })
+}
+
 /// Whether an interface of this index is there.
 pub(crate) fn exists(ifindex: u32) -> bool {
     sys::has_interface(ifindex)

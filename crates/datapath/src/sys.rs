@@ -122,6 +122,35 @@ pub(crate) fn tc_attach(
     result(unsafe { libbpf_sys::bpf_tc_attach(&hook, &mut options) }).map(drop)
 }
 
+/// The id of the program that [`tc_attach`] attached to a side; `None` where there is none.
+pub(crate) fn tc_attached(ifindex: u32, side: libbpf_sys::bpf_tc_attach_point) -> io::Result<Option<u32>> {
+    let hook = tc_hook(ifindex, side);
+    let mut options = libbpf_sys::bpf_tc_opts {
+        sz: size_of::<libbpf_sys::bpf_tc_opts>() as libbpf_sys::size_t,
+        handle: 1,
+        priority: 1,
+        ..Default::default()
+    };
+    // SAFETY: both structs say their size, name no buffers, and live during the call.
+    match result(unsafe { libbpf_sys::bpf_tc_query(&hook, &mut options) }) {
+        Ok(_) => Ok(Some(options.prog_id)),
+        // No filter, no clsact qdisc, no interface.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINVAL | libc::ENODEV)) => {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The id of a loaded program.
+pub(crate) fn program_id(program: BorrowedFd<'_>) -> io::Result<u32> {
+    let mut info = libbpf_sys::bpf_prog_info::default();
+    let mut size = size_of::<libbpf_sys::bpf_prog_info>() as u32;
+    // SAFETY: the kernel writes at most `size` bytes of a struct that asks for no further buffers.
+    result(unsafe { libbpf_sys::bpf_prog_get_info_by_fd(program.as_raw_fd(), &mut info, &mut size) })?;
+    Ok(info.id)
+}
+
 /// Whether the thread's network namespace has an interface of this index.
 pub(crate) fn has_interface(ifindex: u32) -> bool {
     let mut name = [0; libc::IF_NAMESIZE];

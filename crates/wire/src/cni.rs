@@ -3,11 +3,11 @@
 
 use std::net::IpAddr;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 /// Versions of the specification that Kilter speaks, oldest first.
-pub const SUPPORTED_VERSIONS: [&str; 4] = ["0.4.0", "1.0.0", "1.1.0", "1.1.1"];
+pub const SUPPORTED_VERSIONS: [&str; 3] = ["0.4.0", "1.0.0", "1.1.0"];
 
 /// The version used when a configuration names none (SPEC, section 1).
 pub const CURRENT_VERSION: &str = "1.1.0";
@@ -31,9 +31,36 @@ pub struct NetConf {
     /// The result of the plugin before this one in a chain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prev_result: Option<Value>,
+    /// GC: the attachments of this network that live; all others are to go.
+    #[serde(
+        rename = "cni.dev/valid-attachments",
+        default,
+        deserialize_with = "null_is_none_of_them",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub valid_attachments: Option<Vec<Attachment>>,
     /// Everything else, kept as it came.
     #[serde(flatten)]
     pub other: Map<String, Value>,
+}
+
+/// A container's interface in a network, as GC names it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Attachment {
+    /// `CNI_CONTAINERID`.
+    #[serde(rename = "containerID")]
+    pub container_id: String,
+    /// `CNI_IFNAME`.
+    pub ifname: String,
+}
+
+/// libcni writes a list of nothing as `null`; that there is no list at all is something else.
+fn null_is_none_of_them<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<Attachment>>, D::Error> {
+    nullable(from).map(Some)
+}
+
+fn nullable<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(from: D) -> Result<T, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or_default())
 }
 
 /// The result of a successful ADD.
@@ -43,12 +70,16 @@ pub struct CniResult {
     /// The version answered in.
     pub cni_version: String,
     /// Interfaces made, on the host and in the container.
+    #[serde(default, deserialize_with = "nullable")]
     pub interfaces: Vec<Interface>,
     /// Addresses assigned.
+    #[serde(default, deserialize_with = "nullable")]
     pub ips: Vec<IpConfig>,
     /// Routes set.
+    #[serde(default, deserialize_with = "nullable")]
     pub routes: Vec<Route>,
     /// Name servers and search path; empty: the runtime decides.
+    #[serde(default)]
     pub dns: Dns,
 }
 
@@ -58,6 +89,7 @@ pub struct Interface {
     /// Its name.
     pub name: String,
     /// Its hardware address, `aa:bb:cc:dd:ee:ff`.
+    #[serde(default)]
     pub mac: String,
     /// Its MTU in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -133,6 +165,10 @@ pub mod code {
     pub const TRY_AGAIN_LATER: u32 = 11;
     /// STATUS: the plugin cannot service ADD.
     pub const NOT_AVAILABLE: u32 = 50;
+    /// STATUS: nor may the containers that run reach all they should.
+    pub const LIMITED_CONNECTIVITY: u32 = 51;
     /// The agent refused for a reason of its own (no address left, a link in the way).
     pub const AGENT: u32 = 100;
+    /// CHECK: something of the attachment is missing or different.
+    pub const CHECK_FAILED: u32 = 101;
 }

@@ -31,6 +31,10 @@ pub enum Command {
     Add,
     /// Unwire it.
     Del,
+    /// Is everything still there that ADD made?
+    Check,
+    /// Unwire every container that the runtime does not name.
+    Gc,
     /// Is the plugin able to serve ADD?
     Status,
 }
@@ -41,7 +45,7 @@ pub enum Command {
 pub enum Reply {
     /// ADD succeeded.
     Added(CniResult),
-    /// DEL or STATUS succeeded.
+    /// DEL, CHECK, GC or STATUS succeeded.
     Done,
     /// It failed; to be printed as it is.
     Failed(CniError),

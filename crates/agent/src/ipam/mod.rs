@@ -30,6 +30,10 @@ pub struct Reservation {
     pub uid: Uid,
     /// The pod's name, `namespace/name`, for people.
     pub pod: String,
+    /// The network's name in the configuration: GC is about one network.
+    pub network: String,
+    /// The pod's side of its link, `CNI_IFNAME`.
+    pub ifname: String,
     /// The host side of its link.
     pub link: String,
     /// When it was made: of two containers of one pod, the later one holds the pod's identity.

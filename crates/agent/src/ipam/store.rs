@@ -145,6 +145,8 @@ mod tests {
             address: Ipv4Addr::new(10, 244, 1, 7),
             uid: "u-1".into(),
             pod: "shop/web".into(),
+            network: "kilter".into(),
+            ifname: "eth0".into(),
             link: "klt0".into(),
             since,
         }

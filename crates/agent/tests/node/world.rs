@@ -263,7 +263,7 @@ async fn uplink(node: &NetNs, fabric: &NetNs) -> Netlink {
 }
 
 /// Cargo knows the path of a package's own programs only; this one lies where ours does.
-fn plugin_program() -> PathBuf {
+pub fn plugin_program() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let program = test.ancestors().nth(2).unwrap().join("kilter-cni");
     if !program.exists() {
