@@ -6,11 +6,11 @@
 //! in force that the agent had heard of.
 
 use kilter_cluster::Resource;
-use kilter_datapath::{Datapath, Endpoint, Event, NodeRoute};
+use kilter_datapath::{Datapath, Endpoint, NodeRoute};
 use kilter_model::Change;
 use kilter_netlink::Netlink;
-use kilter_wire::control::{Drop, NodeStatus};
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use kilter_wire::control::NodeStatus;
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::Config;
 use crate::adopt::Strays;
@@ -18,9 +18,10 @@ use crate::command::{Command, Inspected, Leaving, Refusal, Reserve, chain};
 use crate::containers::Containers;
 use crate::endpoint::pod_mac;
 use crate::ipam::Stage;
+use crate::observe::Observer;
 use crate::rows::Rows;
 use crate::view::{Known, View};
-use crate::{drops, routes};
+use crate::routes;
 
 /// Versions whose effect is in the kernel, by resource.
 pub type Applied = std::collections::BTreeMap<String, String>;
@@ -38,7 +39,7 @@ pub struct Engine {
     pub(crate) strays: Option<Strays>,
     pub(crate) waiting: Vec<Reserve>,
     pub(crate) applied: watch::Sender<Applied>,
-    pub(crate) drops: broadcast::Sender<Drop>,
+    pub(crate) observer: Observer,
     pub(crate) reaper: mpsc::UnboundedSender<Leaving>,
     /// Whether rows are to be written although nothing changed: at first, and after a failure.
     pub(crate) rows_pending: bool,
@@ -103,8 +104,14 @@ impl Engine {
                     tracing::error!(error = %chain(&error), "freed addresses cannot be recorded");
                 }
             }
-            Command::Events(events) => self.tell(&events),
+            Command::Events(events) => self.observer.tell(&events, |rule| self.rows.rule(rule)),
             Command::Tick => self.tick(),
+            Command::Attend => self.attend(),
+            Command::Flows(reply) => {
+                let flows = self.observer.flows(&self.datapath, |rule| self.rows.rule(rule));
+                let _ = reply.send(flows.map_err(|error| chain(&error)));
+            }
+            Command::RecentDrops(reply) => drop(reply.send(self.observer.recent())),
             Command::Status(reply) => drop(reply.send(self.status())),
             Command::Stop => {}
         }
@@ -242,20 +249,16 @@ impl Engine {
         }
     }
 
-    fn tell(&self, events: &[Event]) {
-        if self.drops.receiver_count() == 0 {
-            return;
-        }
-        for event in events {
-            if let Some(told) = drops::describe(&self.config.node, event, |rule| self.rows.rule(rule)) {
-                let _ = self.drops.send(told);
-            }
-        }
-    }
-
     fn tick(&mut self) {
         if let Err(error) = self.datapath.sweep_flows() {
             tracing::error!(error = %chain(&error), "the flow table cannot be swept");
+        }
+        self.attend();
+    }
+
+    fn attend(&mut self) {
+        if let Err(error) = self.observer.attend(&mut self.datapath) {
+            tracing::error!(error = %chain(&error), "opened connections cannot be reported");
         }
     }
 

@@ -43,6 +43,14 @@ Examples:
     Connections(ConnectionsArgs),
     /// Send real packets between every pair of pods of a twin and compare with the model.
     Verify(VerifyArgs),
+    /// Who talks to whom in a twin now, and what was refused by which rule.
+    #[command(after_help = "\
+Examples:
+  kilter flows                                connections that are open now, with the rules that admit them
+  kilter flows --drops                        what was refused lately, and by which rule
+  kilter flows --follow --with cart           what opens and what is refused, as it happens
+  kilter flows --follow --drops -o json | jq -r .rule")]
+    Flows(crate::commands::flows::FlowsArgs),
     /// Measure, with peers beside Kilter in the same run.
     #[command(subcommand)]
     Bench(BenchCommand),

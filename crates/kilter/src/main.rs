@@ -24,6 +24,7 @@ fn main() -> ExitCode {
         Command::Down(args) => commands::down::run(&args),
         Command::Connections(args) => commands::connections::run(&args),
         Command::Verify(args) => commands::verify::run(&args),
+        Command::Flows(args) => commands::flows::run(&args),
         Command::Bench(args) => commands::bench::run(&args),
         Command::Run(args) => commands::run::run(args),
     };

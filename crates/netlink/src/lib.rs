@@ -9,6 +9,7 @@
 mod address;
 mod error;
 mod handle;
+mod impair;
 mod link;
 mod masquerade;
 mod neighbour;
@@ -18,6 +19,7 @@ mod sysctl;
 
 pub use error::Error;
 pub use handle::Netlink;
+pub use impair::Impairment;
 pub use link::{Link, Mac, Peer, Veth};
 pub use masquerade::Masquerade;
 pub use neighbour::Neighbour;

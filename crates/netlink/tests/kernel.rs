@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use kilter_netlink::{
-    Masquerade, Neighbour, Netlink, Peer, Route, Veth, nftables, read_sysctl, sysctl, sysctls,
+    Impairment, Masquerade, Neighbour, Netlink, Peer, Route, Veth, nftables, read_sysctl, sysctl, sysctls,
 };
 use kilter_netns::NetNs;
 
@@ -211,4 +211,80 @@ async fn only_marked_packets_are_masqueraded() {
     let mapped = seen_as(5002, 77);
     assert_eq!(mapped.ip(), ip("10.240.0.11"));
     assert!((40000..40100).contains(&mapped.port()), "{mapped}");
+}
+
+/// A host plugged into a bridge, with the address of its interface.
+struct Plugged {
+    namespace: NetNs,
+    address: IpAddr,
+    mac: [u8; 6],
+}
+
+async fn plugged(netlink: &Netlink, bridge: u32, number: u8) -> Plugged {
+    let namespace = NetNs::create().unwrap();
+    let (name, mac) = (format!("port{number}"), [2, 0, 0, 0, 0, number]);
+    let peer = Peer { name: "eth0", mac: Some(mac), namespace: &namespace };
+    netlink.create_veth(&Veth { name: &name, mac: None, mtu: 1500, peer }).await.unwrap();
+    let port = netlink.link_index(&name).await.unwrap();
+    netlink.set_master(port, bridge).await.unwrap();
+    netlink.set_up(port).await.unwrap();
+    let inside = Netlink::new(&namespace).unwrap();
+    let eth0 = inside.link_index("eth0").await.unwrap();
+    let address = IpAddr::from([10, 77, 0, number]);
+    inside.add_address(eth0, ipnet::IpNet::new(address, 24).unwrap()).await.unwrap();
+    inside.set_up(eth0).await.unwrap();
+    for other in 1..=3 {
+        let neighbour = Neighbour {
+            link: eth0,
+            address: IpAddr::from([10, 77, 0, other]),
+            mac: [2, 0, 0, 0, 0, other],
+        };
+        inside.replace_neighbour(&neighbour).await.unwrap();
+    }
+    Plugged { namespace, address, mac }
+}
+
+/// How many of `count` datagrams arrive. The last one is followed by nothing, so silence ends the count.
+fn arrive(from: &Plugged, to: &Plugged, count: usize) -> usize {
+    let receiver = to.namespace.run(|| std::net::UdpSocket::bind((to.address, 0)).unwrap()).unwrap();
+    receiver.set_read_timeout(Some(std::time::Duration::from_millis(200))).unwrap();
+    let sender = from.namespace.run(|| std::net::UdpSocket::bind((from.address, 0)).unwrap()).unwrap();
+    let target = receiver.local_addr().unwrap();
+    let mut arrived = 0;
+    for _ in 0..count {
+        sender.send_to(b"x", target).unwrap();
+    }
+    while arrived < count && receiver.recv(&mut [0; 8]).is_ok() {
+        arrived += 1;
+    }
+    arrived
+}
+
+#[tokio::test]
+async fn a_bridge_loses_what_it_is_told_to_lose_and_heals() {
+    let fabric = NetNs::create().unwrap();
+    let netlink = Netlink::new(&fabric).unwrap();
+    netlink.create_bridge("br0").await.unwrap();
+    let bridge = netlink.link_index("br0").await.unwrap();
+    netlink.set_up(bridge).await.unwrap();
+    let mut hosts = Vec::new();
+    for number in 1..=3 {
+        hosts.push(plugged(&netlink, bridge, number).await);
+    }
+    let [a, b, c] = &hosts[..] else { unreachable!() };
+    assert_eq!((arrive(a, b, 20), arrive(a, c, 20)), (20, 20));
+
+    let cut = Impairment { from: a.mac, to: Some(b.mac), percent: 100 };
+    Impairment::replace_all(&fabric, &[cut]).unwrap();
+    assert_eq!((arrive(a, b, 20), arrive(b, a, 20), arrive(a, c, 20)), (0, 0, 20), "only that pair is cut");
+
+    let lossy = Impairment { from: a.mac, to: None, percent: 50 };
+    Impairment::replace_all(&fabric, &[lossy]).unwrap();
+    let arrived = arrive(a, c, 200);
+    assert!((50..150).contains(&arrived), "{arrived} of 200 arrived at a loss of one half");
+    assert_eq!(arrive(b, c, 20), 20, "others lose nothing");
+
+    Impairment::replace_all(&fabric, &[]).unwrap();
+    assert_eq!(arrive(a, b, 20), 20);
+    assert!(nftables(&fabric).unwrap().is_empty());
 }

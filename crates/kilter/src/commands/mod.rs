@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod connections;
 pub mod down;
+pub mod flows;
 pub mod list;
 pub mod run;
 pub mod sources;
