@@ -10,7 +10,7 @@ use kilter_netlink::Link;
 
 use crate::command::{Leaving, chain};
 use crate::containers::Containers;
-use crate::endpoint::{LINK_PREFIX, pod_mac};
+use crate::endpoint::{LINK_PREFIX, endpoint};
 use crate::engine::Engine;
 use crate::ipam::Stage;
 use crate::view::View;
@@ -44,25 +44,27 @@ pub fn adopt(
     for container in all {
         let reservation = &container.reservation;
         names.insert(reservation.link.as_str());
-        addresses.insert(reservation.address);
+        addresses.extend(reservation.addresses.iter().copied());
         let (Some(link), Stage::Wired) = (by_name.get(reservation.link.as_str()), container.stage) else {
             strays.containers.push(reservation.container.clone());
             continue;
         };
-        let endpoint =
-            Endpoint { address: reservation.address, ifindex: link.index, mac: pod_mac(reservation.address) };
+        let endpoint = endpoint(reservation, link.index);
         if !attached.contains(&endpoint) {
             datapath
                 .attach_pod(endpoint)
                 .with_context(|| format!("guard the link of pod {}", reservation.pod))?;
         }
-        view.assign(&reservation.uid, reservation.address);
+        view.assign(&reservation.uid, &reservation.addresses);
     }
     let ours = links.iter().filter(|link| link.name.starts_with(LINK_PREFIX));
     strays.links =
         ours.filter(|link| !names.contains(link.name.as_str())).map(|link| link.name.clone()).collect();
-    strays.endpoints =
-        attached.iter().map(|e| e.address).filter(|address| !addresses.contains(address)).collect();
+    strays.endpoints = attached
+        .iter()
+        .map(|e| e.address)
+        .filter(|address| !addresses.contains(&(*address).into()))
+        .collect();
     Ok(strays)
 }
 

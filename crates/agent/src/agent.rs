@@ -4,6 +4,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use ipnet::{IpNet, Ipv4Net};
 use kilter_datapath::{Datapath, EventSource};
 use kilter_netlink::Netlink;
 use kilter_wire::control::{Drop as Dropped, Flow, NodeStatus, Opened};
@@ -12,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::command::{Command, Leaving, chain};
 use crate::containers::Containers;
+use crate::endpoint::ipv4;
 use crate::engine::{Applied, Engine};
 use crate::ipam::Store;
 use crate::rows::Rows;
@@ -230,25 +232,27 @@ fn open(config: Config, channels: Channels) -> Result<(Engine, EventSource, u32)
     let (netlink, uplink, links) = runtime.block_on(async {
         let netlink = Netlink::current()?;
         let uplink =
-            host::prepare(&netlink, &config.uplink, config.pod_cidr).await.context("prepare the node")?;
+            host::prepare(&netlink, &config.uplink, &config.pod_cidrs).await.context("prepare the node")?;
         let links = netlink.links().await?;
         anyhow::Ok((netlink, uplink, links))
     })?;
     let mut datapath = Datapath::open(kilter_datapath::Config {
         pin_dir: config.pins.clone(),
         node_name: config.node.to_string(),
-        node_ip: config.address,
+        node_ip: ipv4(&config.addresses),
         uplink_ifindex: uplink.index,
-        pod_cidr: config.pod_cidr,
-        cluster_pod_cidrs: config.cluster_pod_cidrs.clone(),
-        service_cidr: config.service_cidr,
+        pod_cidr: *ipv4_blocks(&config.pod_cidrs).first().context("the node needs an IPv4 pod block")?,
+        cluster_pod_cidrs: ipv4_blocks(&config.cluster_pod_cidrs),
+        service_cidr: *ipv4_blocks(&config.service_cidrs)
+            .first()
+            .context("the node needs an IPv4 Service block")?,
         cgroup: config.cgroup.clone(),
         max_flows: config.max_flows,
     })?;
     let events = datapath.events()?;
     let rows = Rows::new(config.node.clone(), &config.cluster_pod_cidrs, &datapath)?;
     let mut view = View::new(config.node.clone());
-    let containers = Containers::load(config.pod_cidr, Store::open(&config.ipam)?)?;
+    let containers = Containers::load(&config.pod_cidrs, Store::open(&config.ipam)?)?;
     let strays = Some(adopt::adopt(&containers, &links, &mut datapath, &mut view)?);
     let observer = Observer::new(config.node.to_string(), channels.observers);
     let engine = Engine {
@@ -269,6 +273,14 @@ fn open(config: Config, channels: Channels) -> Result<(Engine, EventSource, u32)
         routes_pending: true,
     };
     Ok((engine, events, uplink.mtu))
+}
+
+fn ipv4_blocks(blocks: &[IpNet]) -> Vec<Ipv4Net> {
+    let v4 = |block: &IpNet| match block {
+        IpNet::V4(v4) => Some(*v4),
+        IpNet::V6(_) => None,
+    };
+    blocks.iter().filter_map(v4).collect()
 }
 
 async fn follow(mut updates: impl Updates, engine: mpsc::Sender<Command>) {

@@ -6,7 +6,7 @@
 //! in force that the agent had heard of.
 
 use kilter_cluster::Resource;
-use kilter_datapath::{Datapath, Endpoint, NodeRoute};
+use kilter_datapath::{Datapath, NodeRoute};
 use kilter_model::Change;
 use kilter_netlink::Netlink;
 use kilter_wire::control::NodeStatus;
@@ -16,7 +16,7 @@ use crate::Config;
 use crate::adopt::Strays;
 use crate::command::{Command, Inspected, Leaving, Refusal, Reserve, chain};
 use crate::containers::Containers;
-use crate::endpoint::pod_mac;
+use crate::endpoint::{endpoint, ipv4};
 use crate::ipam::Stage;
 use crate::observe::Observer;
 use crate::rows::Rows;
@@ -171,13 +171,11 @@ impl Engine {
             return Err(Refusal::later("the container was deleted meanwhile", container));
         };
         let reservation = entry.reservation.clone();
-        let endpoint =
-            Endpoint { address: reservation.address, ifindex: link, mac: pod_mac(reservation.address) };
         self.containers.set_used(container);
         self.datapath
-            .attach_pod(endpoint)
+            .attach_pod(endpoint(&reservation, link))
             .map_err(|error| Refusal::refused("the pod's link cannot be guarded", chain(&error)))?;
-        self.view.assign(&reservation.uid, reservation.address);
+        self.view.assign(&reservation.uid, &reservation.addresses);
         Ok(())
     }
 
@@ -185,11 +183,9 @@ impl Engine {
         let wired = self.containers.get(container).filter(|entry| entry.stage == Stage::Wired);
         let Some(entry) = wired else { return Err(Refusal::unknown(container)) };
         let reservation = entry.reservation.clone();
-        let endpoint =
-            Endpoint { address: reservation.address, ifindex: link, mac: pod_mac(reservation.address) };
         let missing = self
             .datapath
-            .missing_of(endpoint)
+            .missing_of(endpoint(&reservation, link))
             .map_err(|error| Refusal::later("the data plane cannot be read", chain(&error)))?;
         Ok(Inspected { reservation, missing })
     }
@@ -210,9 +206,9 @@ impl Engine {
         let Some(entry) = self.containers.get(container) else { return Ok(None) };
         let reservation = entry.reservation.clone();
         self.datapath
-            .detach_pod(reservation.address)
+            .detach_pod(ipv4(&reservation.addresses))
             .map_err(|error| Refusal::later("the pod cannot be cut off", chain(&error)))?;
-        self.view.unassign(&reservation.uid, reservation.address);
+        self.view.unassign(&reservation.uid, &reservation.addresses);
         self.containers
             .advance(container, Stage::Leaving)
             .map_err(|error| Refusal::later("the container cannot be recorded", chain(&error)))?;

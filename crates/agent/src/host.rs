@@ -1,7 +1,7 @@
 //! What the node's own namespace must be like, whatever its pods are.
 
 use anyhow::{Context, Result};
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use kilter_datapath::EGRESS_MARK;
 use kilter_netlink::{Link, Masquerade, Netlink, read_sysctl, sysctls_here};
 use kilter_netns::NetNs;
@@ -17,7 +17,7 @@ const RESERVED_PORTS: &str = "net/ipv4/ip_local_reserved_ports";
 
 /// Sets forwarding, filters, reserved ports, source NAT and the fate of unused pod addresses.
 /// Idempotent. Returns the uplink.
-pub async fn prepare(netlink: &Netlink, uplink: &str, pod_cidr: Ipv4Net) -> Result<Link> {
+pub async fn prepare(netlink: &Netlink, uplink: &str, pod_cidrs: &[IpNet]) -> Result<Link> {
     let namespace = NetNs::current()?;
     let link = netlink
         .link(uplink)
@@ -33,7 +33,9 @@ pub async fn prepare(netlink: &Netlink, uplink: &str, pod_cidr: Ipv4Net) -> Resu
     reserve_ports(&namespace)?;
     Masquerade { mark: EGRESS_MARK, link: uplink.to_owned(), ports: MASQUERADE_PORTS }.replace(&namespace)?;
     // A packet to an address that no pod holds must not follow the default route out and back.
-    netlink.replace_unreachable(pod_cidr.trunc().into()).await?;
+    for block in pod_cidrs {
+        netlink.replace_unreachable(block.trunc()).await?;
+    }
     Ok(link)
 }
 
