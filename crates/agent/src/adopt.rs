@@ -2,7 +2,7 @@
 //! nothing is removed before every watch has synced.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use anyhow::{Context, Result};
 use kilter_datapath::{Datapath, Endpoint};
@@ -10,7 +10,7 @@ use kilter_netlink::Link;
 
 use crate::command::{Leaving, chain};
 use crate::containers::Containers;
-use crate::endpoint::{LINK_PREFIX, endpoint};
+use crate::endpoint::{LINK_PREFIX, attached_by};
 use crate::engine::Engine;
 use crate::ipam::Stage;
 use crate::view::View;
@@ -23,7 +23,7 @@ pub struct Strays {
     /// Links of ours that no record names.
     pub links: Vec<String>,
     /// Addresses with hooks that no record names.
-    pub endpoints: Vec<Ipv4Addr>,
+    pub endpoints: BTreeSet<IpAddr>,
 }
 
 /// Takes over every wired container whose link is there: its hooks are attached if they are not, so that
@@ -44,26 +44,27 @@ pub fn adopt(
     for container in all {
         let reservation = &container.reservation;
         names.insert(reservation.link.as_str());
-        addresses.extend(reservation.addresses.iter().copied());
+        addresses.insert(IpAddr::V4(reservation.address));
         let (Some(link), Stage::Wired) = (by_name.get(reservation.link.as_str()), container.stage) else {
             strays.containers.push(reservation.container.clone());
             continue;
         };
-        let endpoint = endpoint(reservation, link.index);
+        let endpoint = attached_by(reservation, link.index);
         if !attached.contains(&endpoint) {
             datapath
                 .attach_pod(endpoint)
                 .with_context(|| format!("guard the link of pod {}", reservation.pod))?;
         }
-        view.assign(&reservation.uid, &reservation.addresses);
+        view.assign(&reservation.uid, reservation.address);
     }
     let ours = links.iter().filter(|link| link.name.starts_with(LINK_PREFIX));
     strays.links =
         ours.filter(|link| !names.contains(link.name.as_str())).map(|link| link.name.clone()).collect();
     strays.endpoints = attached
         .iter()
-        .map(|e| e.address)
-        .filter(|address| !addresses.contains(&(*address).into()))
+        .flat_map(|endpoint| &endpoint.addresses)
+        .filter(|address| !addresses.contains(*address))
+        .copied()
         .collect();
     Ok(strays)
 }
@@ -71,10 +72,8 @@ pub fn adopt(
 impl Engine {
     /// Cuts strays off and hands their links to the reaper.
     pub(crate) fn remove_strays(&mut self, strays: Strays) {
-        for address in strays.endpoints {
-            if let Err(error) = self.datapath.detach_pod(address) {
-                tracing::error!(%address, error = %chain(&error), "a stray endpoint cannot be removed");
-            }
+        if let Err(error) = self.datapath.detach_pod(&strays.endpoints) {
+            tracing::error!(error = %chain(&error), "stray endpoints cannot be removed");
         }
         for container in strays.containers {
             match self.cut_off(&container) {

@@ -1,25 +1,24 @@
-use std::net::IpAddr;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use ipnet::IpNet;
+use ipnet::Ipv4Net;
 
 /// What an agent must know about its node. The process must be in the node's network namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// The node's name in the API.
     pub node: Arc<str>,
-    /// The node's addresses on the uplink, at most one of each family.
-    pub addresses: Vec<IpAddr>,
+    /// The node's address on the uplink.
+    pub address: Ipv4Addr,
     /// Name of the link that leads to the other nodes.
     pub uplink: String,
-    /// The blocks that this node's pods get their addresses from: one address of each family, from
-    /// the first block of it that has one (`node.spec.podCIDRs`).
-    pub pod_cidrs: Vec<IpNet>,
+    /// The block that this node's pods get their addresses from.
+    pub pod_cidr: Ipv4Net,
     /// The blocks of all pods of the cluster.
-    pub cluster_pod_cidrs: Vec<IpNet>,
-    /// The blocks of the Services' cluster IPs.
-    pub service_cidrs: Vec<IpNet>,
+    pub cluster_pod_cidrs: Vec<Ipv4Net>,
+    /// The block of the Services' cluster IPs.
+    pub service_cidr: Ipv4Net,
     /// The node's cgroup (v2).
     pub cgroup: PathBuf,
     /// This node's directory on a bpffs.

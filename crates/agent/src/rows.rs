@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ipnet::IpNet;
+use ipnet::Ipv4Net;
 use kilter_datapath::Datapath;
 use kilter_model::{Change, Cluster};
 use kilter_policy as policy;
@@ -26,13 +26,14 @@ impl Rows {
     /// [`Rows::update`].
     pub fn new(
         node: Arc<str>,
-        pod_cidrs: &[IpNet],
+        pod_cidrs: &[Ipv4Net],
         datapath: &Datapath,
     ) -> Result<Self, kilter_datapath::Error> {
         let shift = Shift::beyond(&datapath.read_policy()?, &datapath.read_services()?);
+        let pod_cidrs = pod_cidrs.iter().map(|block| (*block).into()).collect();
         Ok(Self {
-            policy: policy::Compiler::new(policy::Config { node: node.clone(), pod_cidrs: pod_cidrs.to_vec() }),
-            services: services::Compiler::new(node.clone()),
+            policy: policy::Compiler::new(policy::Config { node, pod_cidrs }),
+            services: services::Compiler::new(),
             shift,
             in_step: false,
         })

@@ -47,12 +47,7 @@ fn describe(error: &anyhow::Error) -> String {
 
 fn classify(error: &anyhow::Error) -> u8 {
     for cause in error.chain() {
-        let usage = cause.is::<SpecError>()
-            || cause.is::<UsageError>()
-            || cause.is::<kilter_manifests::Error>()
-            || cause.is::<kilter_reach::why::NameError>()
-            || matches!(cause.downcast_ref(), Some(kilter_cluster::Error::Kubeconfig { .. }));
-        if usage {
+        if cause.is::<SpecError>() || cause.is::<UsageError>() || cause.is::<kilter_manifests::Error>() {
             return USAGE;
         }
         if cause.is::<MachineError>() {

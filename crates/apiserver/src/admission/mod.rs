@@ -1,9 +1,7 @@
 //! What the server adds to objects, or refuses, beyond their own validity.
 
 mod allocations;
-mod families;
 mod immutable;
-mod node_ports;
 mod service;
 mod strategy;
 
