@@ -2,7 +2,7 @@
 //! nothing is removed before every watch has synced.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::Ipv4Addr;
 
 use anyhow::{Context, Result};
 use kilter_datapath::{Datapath, Endpoint};
@@ -10,7 +10,7 @@ use kilter_netlink::Link;
 
 use crate::command::{Leaving, chain};
 use crate::containers::Containers;
-use crate::endpoint::{LINK_PREFIX, attached_by};
+use crate::endpoint::{LINK_PREFIX, endpoint};
 use crate::engine::Engine;
 use crate::ipam::Stage;
 use crate::view::View;
@@ -23,7 +23,7 @@ pub struct Strays {
     /// Links of ours that no record names.
     pub links: Vec<String>,
     /// Addresses with hooks that no record names.
-    pub endpoints: BTreeSet<IpAddr>,
+    pub endpoints: Vec<Ipv4Addr>,
 }
 
 /// Takes over every wired container whose link is there: its hooks are attached if they are not, so that
@@ -44,27 +44,26 @@ pub fn adopt(
     for container in all {
         let reservation = &container.reservation;
         names.insert(reservation.link.as_str());
-        addresses.insert(IpAddr::V4(reservation.address));
+        addresses.extend(reservation.addresses.iter().copied());
         let (Some(link), Stage::Wired) = (by_name.get(reservation.link.as_str()), container.stage) else {
             strays.containers.push(reservation.container.clone());
             continue;
         };
-        let endpoint = attached_by(reservation, link.index);
+        let endpoint = endpoint(reservation, link.index);
         if !attached.contains(&endpoint) {
             datapath
                 .attach_pod(endpoint)
                 .with_context(|| format!("guard the link of pod {}", reservation.pod))?;
         }
-        view.assign(&reservation.uid, reservation.address);
+        view.assign(&reservation.uid, &reservation.addresses);
     }
     let ours = links.iter().filter(|link| link.name.starts_with(LINK_PREFIX));
     strays.links =
         ours.filter(|link| !names.contains(link.name.as_str())).map(|link| link.name.clone()).collect();
     strays.endpoints = attached
         .iter()
-        .flat_map(|endpoint| &endpoint.addresses)
-        .filter(|address| !addresses.contains(*address))
-        .copied()
+        .map(|e| e.address)
+        .filter(|address| !addresses.contains(&(*address).into()))
         .collect();
     Ok(strays)
 }
@@ -72,8 +71,10 @@ pub fn adopt(
 impl Engine {
     /// Cuts strays off and hands their links to the reaper.
     pub(crate) fn remove_strays(&mut self, strays: Strays) {
-        if let Err(error) = self.datapath.detach_pod(&strays.endpoints) {
-            tracing::error!(error = %chain(&error), "stray endpoints cannot be removed");
+        for address in strays.endpoints {
+            if let Err(error) = self.datapath.detach_pod(address) {
+                tracing::error!(%address, error = %chain(&error), "a stray endpoint cannot be removed");
+            }
         }
         for container in strays.containers {
             match self.cut_off(&container) {

@@ -4,27 +4,27 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use ipnet::{IpNet, Ipv4Net};
 use kilter_datapath::{Datapath, EventSource};
 use kilter_netlink::Netlink;
-use kilter_wire::control::{Drop as Dropped, NodeStatus};
+use kilter_wire::control::{Drop as Dropped, Flow, NodeStatus, Opened};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::command::{Command, Leaving, chain};
 use crate::containers::Containers;
+use crate::endpoint::ipv4;
 use crate::engine::{Applied, Engine};
 use crate::ipam::Store;
 use crate::rows::Rows;
 use crate::updates::Updates;
 use crate::view::View;
 use crate::wiring::{Locks, Wiring};
-use crate::{Config, adopt, cni_server, host, reaper};
+use crate::observe::Observer;
+use crate::{Config, adopt, cni_server, host, observe, reaper};
 
 /// Batches and questions that wait for the engine.
 const COMMANDS: usize = 1024;
-
-/// Drops that a slow follower may be behind.
-const DROPS: usize = 8192;
 
 /// Between two sweeps of the flow table.
 const TICK: Duration = Duration::from_secs(2);
@@ -48,7 +48,7 @@ struct Inner {
     node: String,
     engine: mpsc::Sender<Command>,
     applied: watch::Receiver<Applied>,
-    drops: broadcast::Sender<Dropped>,
+    observers: observe::Channels,
     stop: CancellationToken,
     threads: std::sync::Mutex<Vec<JoinHandle<()>>>,
 }
@@ -63,14 +63,14 @@ impl Agent {
     pub async fn start(config: Config, updates: impl Updates) -> Result<Handle> {
         let (engine, commands) = mpsc::channel(COMMANDS);
         let (applied, applied_seen) = watch::channel(Applied::new());
-        let (drops, _) = broadcast::channel(DROPS);
+        let observers = observe::Channels::new();
         let (reaper, doomed) = mpsc::unbounded_channel();
         let stop = CancellationToken::new();
         let (node, socket) = (config.node.to_string(), config.socket.clone());
 
-        let channels = Channels { applied, drops: drops.clone(), reaper: reaper.clone() };
-        let (deciding, opened) = decide(config, channels, commands)?;
-        let (events, mtu) = opened.await.context("BUG: the engine ended without a word")??;
+        let channels = Channels { applied, observers: observers.clone(), reaper: reaper.clone() };
+        let (deciding, prepared) = decide(config, channels, commands)?;
+        let (events, mtu) = prepared.await.context("BUG: the engine ended without a word")??;
         let reaping = reap(doomed, engine.clone(), stop.clone())?;
         let reporting = {
             let (engine, stop) = (engine.clone(), stop.clone());
@@ -82,19 +82,19 @@ impl Agent {
         tokio::spawn(until(stop.clone(), follow(updates, engine.clone())));
         tokio::spawn(until(stop.clone(), tick(engine.clone())));
         let threads = std::sync::Mutex::new(vec![deciding, reaping, reporting, serving]);
-        Ok(Handle { inner: Arc::new(Inner { node, engine, applied: applied_seen, drops, stop, threads }) })
+        Ok(Handle { inner: Arc::new(Inner { node, engine, applied: applied_seen, observers, stop, threads }) })
     }
 }
 
-type Opened = Result<(EventSource, u32)>;
+type Prepared = Result<(EventSource, u32)>;
 
 /// Opens everything on the engine's thread, which then serves `commands`.
 fn decide(
     config: Config,
     channels: Channels,
     commands: mpsc::Receiver<Command>,
-) -> Result<(JoinHandle<()>, oneshot::Receiver<Opened>)> {
-    let (ready, opened) = oneshot::channel();
+) -> Result<(JoinHandle<()>, oneshot::Receiver<Prepared>)> {
+    let (ready, prepared) = oneshot::channel();
     let thread = spawn("kilter-engine", move || match open(config, channels) {
         Ok((engine, events, mtu)) => {
             if ready.send(Ok((events, mtu))).is_ok() {
@@ -103,7 +103,7 @@ fn decide(
         }
         Err(error) => drop(ready.send(Err(error))),
     })?;
-    Ok((thread, opened))
+    Ok((thread, prepared))
 }
 
 fn reap(
@@ -159,7 +159,34 @@ impl Handle {
 
     /// Every refused packet from now on, with the rule that refused it.
     pub fn drops(&self) -> broadcast::Receiver<Dropped> {
-        self.inner.drops.subscribe()
+        self.inner.observers.drops.subscribe()
+    }
+
+    /// Every connection that is opened from now on, with the rule that allows it.
+    pub async fn opened(&self) -> broadcast::Receiver<Opened> {
+        let opened = self.inner.observers.opened.subscribe();
+        // A stopped engine opens nothing, and its channel will say so.
+        let _ = self.inner.engine.send(Command::Attend).await;
+        opened
+    }
+
+    /// The connections that the node tracks now.
+    ///
+    /// # Errors
+    /// When the table cannot be read or the agent has stopped.
+    pub async fn flows(&self) -> Result<Vec<Flow>> {
+        let (reply, answer) = oneshot::channel();
+        self.inner.engine.send(Command::Flows(reply)).await.context("the agent has stopped")?;
+        answer.await.context("the agent has stopped")?.map_err(anyhow::Error::msg)
+    }
+
+    /// The refused packets of the recent past, oldest first; none once the agent has stopped.
+    pub async fn recent_drops(&self) -> Vec<Dropped> {
+        let (reply, answer) = oneshot::channel();
+        match self.inner.engine.send(Command::RecentDrops(reply)).await {
+            Ok(()) => answer.await.unwrap_or_default(),
+            Err(_) => Vec::new(),
+        }
     }
 
     /// The resourceVersions whose effect is in the kernel, by resource; changes can be awaited.
@@ -195,7 +222,7 @@ impl Drop for Inner {
 
 struct Channels {
     applied: watch::Sender<Applied>,
-    drops: broadcast::Sender<Dropped>,
+    observers: observe::Channels,
     reaper: mpsc::UnboundedSender<Leaving>,
 }
 
@@ -205,26 +232,29 @@ fn open(config: Config, channels: Channels) -> Result<(Engine, EventSource, u32)
     let (netlink, uplink, links) = runtime.block_on(async {
         let netlink = Netlink::current()?;
         let uplink =
-            host::prepare(&netlink, &config.uplink, config.pod_cidr).await.context("prepare the node")?;
+            host::prepare(&netlink, &config.uplink, &config.pod_cidrs).await.context("prepare the node")?;
         let links = netlink.links().await?;
         anyhow::Ok((netlink, uplink, links))
     })?;
     let mut datapath = Datapath::open(kilter_datapath::Config {
         pin_dir: config.pins.clone(),
         node_name: config.node.to_string(),
-        node_ips: vec![config.address.into()],
+        node_ip: ipv4(&config.addresses),
         uplink_ifindex: uplink.index,
-        pod_cidrs: vec![config.pod_cidr.into()],
-        cluster_pod_cidrs: config.cluster_pod_cidrs.iter().map(|block| (*block).into()).collect(),
-        service_cidrs: vec![config.service_cidr.into()],
+        pod_cidr: *ipv4_blocks(&config.pod_cidrs).first().context("the node needs an IPv4 pod block")?,
+        cluster_pod_cidrs: ipv4_blocks(&config.cluster_pod_cidrs),
+        service_cidr: *ipv4_blocks(&config.service_cidrs)
+            .first()
+            .context("the node needs an IPv4 Service block")?,
         cgroup: config.cgroup.clone(),
         max_flows: config.max_flows,
     })?;
     let events = datapath.events()?;
     let rows = Rows::new(config.node.clone(), &config.cluster_pod_cidrs, &datapath)?;
     let mut view = View::new(config.node.clone());
-    let containers = Containers::load(config.pod_cidr, Store::open(&config.ipam)?)?;
+    let containers = Containers::load(&config.pod_cidrs, Store::open(&config.ipam)?)?;
     let strays = Some(adopt::adopt(&containers, &links, &mut datapath, &mut view)?);
+    let observer = Observer::new(config.node.to_string(), channels.observers);
     let engine = Engine {
         config,
         runtime,
@@ -237,12 +267,20 @@ fn open(config: Config, channels: Channels) -> Result<(Engine, EventSource, u32)
         strays,
         waiting: Vec::new(),
         applied: channels.applied,
-        drops: channels.drops,
+        observer,
         reaper: channels.reaper,
         rows_pending: true,
         routes_pending: true,
     };
     Ok((engine, events, uplink.mtu))
+}
+
+fn ipv4_blocks(blocks: &[IpNet]) -> Vec<Ipv4Net> {
+    let v4 = |block: &IpNet| match block {
+        IpNet::V4(v4) => Some(*v4),
+        IpNet::V6(_) => None,
+    };
+    blocks.iter().filter_map(v4).collect()
 }
 
 async fn follow(mut updates: impl Updates, engine: mpsc::Sender<Command>) {

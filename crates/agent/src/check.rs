@@ -4,8 +4,7 @@
 //! chain, which the runtime hands back, then does not have them: only what it has is looked for. Hooks,
 //! rows and links are nobody else's to take away.
 
-use ipnet::IpNet;
-use kilter_netlink::{Error, Netlink};
+use kilter_netlink::{Error, Netlink, Route};
 use kilter_wire::cni::{CniResult, code};
 
 use crate::command::{Command, Refusal, chain};
@@ -43,7 +42,7 @@ impl Wiring {
         let plan = Plan {
             link: &link,
             ifname: &check.ifname,
-            address: reservation.address,
+            addresses: &reservation.addresses,
             mtu: self.mtu,
             namespace: &namespace,
         };
@@ -71,13 +70,12 @@ fn verdict(pod: &str, missing: &[String]) -> Result<(), Refusal> {
 
 impl Plan<'_> {
     async fn missing_on_node(&self, node: &Netlink, link: u32) -> Result<Vec<String>, Error> {
+        let (routes, neighbours) = (node.routes(true).await?, node.neighbours().await?);
         let mut missing = Vec::new();
-        let route = self.route_on_node(link);
-        if !node.routes(true).await?.contains(&route) {
+        for route in self.routes_on_node(link).iter().filter(|route| !has_route(&routes, route)) {
             missing.push(format!("the node's route to {}", route.destination));
         }
-        let neighbour = self.pod_on_node(link);
-        if !node.neighbours().await?.contains(&neighbour) {
+        for neighbour in self.pod_on_node(link).iter().filter(|neighbour| !neighbours.contains(neighbour)) {
             missing.push(format!("the node's neighbour {}", neighbour.address));
         }
         Ok(missing)
@@ -92,37 +90,34 @@ impl Plan<'_> {
         if !link.up {
             missing.push(format!("the pod's link {} being up", self.ifname));
         }
-        if link.mac != Some(pod_mac(self.address)) {
+        if link.mac != Some(pod_mac(self.addresses)) {
             missing.push(format!("the hardware address of the pod's link {}", self.ifname));
         }
-        let address = host(self.address);
-        match names_address(result, address) {
-            false => missing.push(format!("the address {address} in prevResult")),
-            true if !pod.addresses().await?.contains(&(link.index, address)) => {
+        let (addresses, routes, neighbours) =
+            (pod.addresses().await?, pod.routes(false).await?, pod.neighbours().await?);
+        for address in self.addresses.iter().map(|address| host(*address)) {
+            if !result.ips.iter().any(|ip| ip.address.parse() == Ok(address)) {
+                missing.push(format!("the address {address} in prevResult"));
+            } else if !addresses.contains(&(link.index, address)) {
                 missing.push(format!("the pod's address {address}"));
             }
-            true => {}
         }
-        let route = self.route_in_pod(link.index);
-        let wanted =
-            result.routes.iter().any(|r| r.dst == route.destination.to_string() && r.gw == route.via);
-        if wanted
-            && !pod
-                .routes(false)
-                .await?
-                .iter()
-                .any(|r| r.destination == route.destination && r.via == route.via)
+        for route in self.routes_in_pod(link.index) {
+            let destination = route.destination.to_string();
+            let wanted = result.routes.iter().any(|it| it.dst == destination && it.gw == route.via);
+            if wanted && !has_route(&routes, &route) {
+                missing.push(format!("the pod's route to {destination}"));
+            }
+        }
+        for gateway in self.gateways_in_pod(link.index).iter().filter(|gateway| !neighbours.contains(gateway))
         {
-            missing.push(format!("the pod's route to {}", route.destination));
-        }
-        let gateway = self.gateway_in_pod(link.index);
-        if !pod.neighbours().await?.contains(&gateway) {
             missing.push(format!("the pod's neighbour {}", gateway.address));
         }
         Ok(missing)
     }
 }
 
-fn names_address(result: &CniResult, address: IpNet) -> bool {
-    result.ips.iter().any(|ip| ip.address.parse() == Ok(address))
+/// Whether packets take this route; what else it says is the kernel's affair.
+fn has_route(routes: &[Route], wanted: &Route) -> bool {
+    routes.iter().any(|it| (it.destination, it.via, it.link) == (wanted.destination, wanted.via, wanted.link))
 }

@@ -89,7 +89,8 @@ async fn serve_request(request: &Request, wiring: &Wiring) -> Result<Reply, Refu
             let add = add_of(request)?;
             let result = wiring.add(&add).await?;
             let Claim { pod, container, .. } = &add.claim;
-            tracing::info!(pod = %pod.name, %container, address = %result.ips[0].address, "wired");
+            let addresses: Vec<_> = result.ips.iter().map(|ip| ip.address.as_str()).collect();
+            tracing::info!(pod = %pod.name, %container, ?addresses, "wired");
             return Ok(Reply::Added(result));
         }
         PluginCommand::Del => wiring.del(container_of(request)?).await?,

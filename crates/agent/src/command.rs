@@ -4,7 +4,7 @@ use kilter_cluster::Update;
 use kilter_datapath::Event;
 use kilter_model::Uid;
 use kilter_wire::cni::code;
-use kilter_wire::control::NodeStatus;
+use kilter_wire::control::{Drop, Flow, NodeStatus};
 use tokio::sync::oneshot;
 
 use crate::ipam::Reservation;
@@ -32,6 +32,12 @@ pub enum Command {
     Events(Vec<Event>),
     /// Some seconds have passed.
     Tick,
+    /// Somebody began to follow opened connections.
+    Attend,
+    /// The connections that are tracked now.
+    Flows(oneshot::Sender<Result<Vec<Flow>, String>>),
+    /// Refused packets of the recent past.
+    RecentDrops(oneshot::Sender<Vec<Drop>>),
     /// How the node is.
     Status(oneshot::Sender<NodeStatus>),
     /// No more.

@@ -1,24 +1,25 @@
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 /// What an agent must know about its node. The process must be in the node's network namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// The node's name in the API.
     pub node: Arc<str>,
-    /// The node's address on the uplink.
-    pub address: Ipv4Addr,
+    /// The node's addresses on the uplink, at most one of each family.
+    pub addresses: Vec<IpAddr>,
     /// Name of the link that leads to the other nodes.
     pub uplink: String,
-    /// The block that this node's pods get their addresses from.
-    pub pod_cidr: Ipv4Net,
+    /// The blocks that this node's pods get their addresses from: one address of each family, from
+    /// the first block of it that has one (`node.spec.podCIDRs`).
+    pub pod_cidrs: Vec<IpNet>,
     /// The blocks of all pods of the cluster.
-    pub cluster_pod_cidrs: Vec<Ipv4Net>,
-    /// The block of the Services' cluster IPs.
-    pub service_cidr: Ipv4Net,
+    pub cluster_pod_cidrs: Vec<IpNet>,
+    /// The blocks of the Services' cluster IPs.
+    pub service_cidrs: Vec<IpNet>,
     /// The node's cgroup (v2).
     pub cgroup: PathBuf,
     /// This node's directory on a bpffs.

@@ -1,17 +1,16 @@
 //! A pod's link: names, addresses, and what is set on both ends.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::ipam::Reservation;
+use futures::future::try_join_all;
 use futures::try_join;
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 use kilter_datapath::{Endpoint, GATEWAY_MAC};
-use kilter_netlink::{Error, Mac, Neighbour, Netlink, Peer, Route, Veth, sysctl, sysctls_here};
+use kilter_netlink::{Error, Mac, Neighbour, Netlink, Peer, Route, Veth, sysctls, sysctls_here};
 use kilter_netns::NetNs;
 use kilter_wire::cni::{CniResult, Dns, Interface, IpConfig, Route as CniRoute};
 
-/// The next hop of every pod. Nobody has this address; a permanent neighbour answers for it.
-pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
+use crate::ipam::Reservation;
 
 /// How the names of host-side links begin, by which the agent finds its own.
 pub const LINK_PREFIX: &str = "klt";
@@ -21,16 +20,29 @@ pub fn link_name(container: &str) -> String {
     format!("{LINK_PREFIX}{:011x}", fnv1a(container.as_bytes()) & 0xfff_ffff_ffff)
 }
 
-/// Hardware address of the pod's side: its IPv4 address within.
-pub fn pod_mac(address: Ipv4Addr) -> Mac {
-    let [a, b, c, d] = address.octets();
+/// Hardware address of the pod's side: the end of its first address within.
+pub fn pod_mac(addresses: &[IpAddr]) -> Mac {
+    let [a, b, c, d] = match addresses.first() {
+        Some(IpAddr::V4(v4)) => v4.octets(),
+        Some(IpAddr::V6(v6)) => (u128::from(*v6) as u32).to_be_bytes(),
+        None => [0; 4],
+    };
     [0x02, 0x6b, a, b, c, d]
 }
 
-/// A container's part of the data plane, behind the link with this index.
-pub fn attached_by(reservation: &Reservation, link: u32) -> Endpoint {
-    let addresses = [reservation.address.into()].into();
-    Endpoint { ifindex: link, addresses, mac: pod_mac(reservation.address) }
+/// What the data plane is told of a container whose link on the node has this index.
+pub fn endpoint(reservation: &Reservation, ifindex: u32) -> Endpoint {
+    let mac = pod_mac(&reservation.addresses);
+    Endpoint { address: ipv4(&reservation.addresses), ifindex, mac }
+}
+
+/// The data plane speaks IPv4 only, so far; a node without a block of it does not start.
+pub fn ipv4(addresses: &[IpAddr]) -> Ipv4Addr {
+    let v4 = |address: &IpAddr| match address {
+        IpAddr::V4(v4) => Some(*v4),
+        IpAddr::V6(_) => None,
+    };
+    addresses.iter().find_map(v4).unwrap_or(Ipv4Addr::UNSPECIFIED)
 }
 
 /// FNV-1a, because link names must be the same in every version of this program.
@@ -47,8 +59,8 @@ pub struct Plan<'a> {
     pub link: &'a str,
     /// Name in the pod, `CNI_IFNAME`.
     pub ifname: &'a str,
-    /// The pod's address.
-    pub address: Ipv4Addr,
+    /// The pod's addresses.
+    pub addresses: &'a [IpAddr],
     /// MTU of both ends.
     pub mtu: u32,
     /// The pod's namespace.
@@ -58,7 +70,7 @@ pub struct Plan<'a> {
 impl Plan<'_> {
     /// Makes the pair, both ends down, and returns the host side's index.
     pub async fn create(&self, node: &Netlink) -> Result<u32, Error> {
-        let peer = Peer { name: self.ifname, mac: Some(pod_mac(self.address)), namespace: self.namespace };
+        let peer = Peer { name: self.ifname, mac: Some(pod_mac(self.addresses)), namespace: self.namespace };
         node.create_veth(&Veth { name: self.link, mac: Some(GATEWAY_MAC), mtu: self.mtu, peer }).await?;
         node.link_index(self.link).await
     }
@@ -68,16 +80,22 @@ impl Plan<'_> {
         let pod = Netlink::new(self.namespace)?;
         let (link, lo) = try_join!(pod.link_index(self.ifname), pod.link_index("lo"))?;
         if has_ipv6() {
-            sysctl(self.namespace, &format!("net/ipv6/conf/{}/disable_ipv6", self.ifname), "1")?;
+            let key = |name: &str| format!("net/ipv6/conf/{}/{name}", self.ifname);
+            let disabled = if self.speaks_ipv6() { "0" } else { "1" };
+            // Without routers and without duplicates: who has which address is the agent's to say.
+            let values = [("accept_dad", "0"), ("accept_ra", "0"), ("disable_ipv6", disabled)];
+            let values = values.map(|(name, value)| (key(name), value));
+            let values: Vec<_> = values.iter().map(|(key, value)| (key.as_str(), *value)).collect();
+            sysctls(self.namespace, &values)?;
         }
-        let (gateway, route) = (self.gateway_in_pod(link), self.route_in_pod(link));
+        let (gateways, routes) = (self.gateways_in_pod(link), self.routes_in_pod(link));
         // Requests of one socket are served in order, so these need not wait for each other.
         try_join!(
             pod.set_up(lo),
-            pod.add_address(link, host(self.address)),
+            try_join_all(self.addresses.iter().map(|address| pod.add_address(link, host(*address)))),
             pod.set_up(link),
-            pod.replace_neighbour(&gateway),
-            pod.replace_route(&route),
+            try_join_all(gateways.iter().map(|gateway| pod.replace_neighbour(gateway))),
+            try_join_all(routes.iter().map(|route| pod.replace_route(route))),
         )?;
         Ok(())
     }
@@ -91,33 +109,49 @@ impl Plan<'_> {
             (key("ipv4", "forwarding"), "1"),
         ];
         if has_ipv6() {
-            values.extend([(key("ipv6", "disable_ipv6"), "1"), (key("ipv6", "accept_ra"), "0")]);
+            let disabled = if self.speaks_ipv6() { "0" } else { "1" };
+            values.extend([
+                (key("ipv6", "accept_dad"), "0"),
+                (key("ipv6", "accept_ra"), "0"),
+                (key("ipv6", "forwarding"), "1"),
+                (key("ipv6", "disable_ipv6"), disabled),
+            ]);
         }
         let values: Vec<_> = values.iter().map(|(key, value)| (key.as_str(), *value)).collect();
         sysctls_here(&values)?;
-        let (neighbour, route) = (self.pod_on_node(link), self.route_on_node(link));
-        try_join!(node.set_up(link), node.replace_neighbour(&neighbour), node.replace_route(&route))?;
+        let (neighbours, routes) = (self.pod_on_node(link), self.routes_on_node(link));
+        try_join!(
+            node.set_up(link),
+            try_join_all(neighbours.iter().map(|neighbour| node.replace_neighbour(neighbour))),
+            try_join_all(routes.iter().map(|route| node.replace_route(route))),
+        )?;
         Ok(())
     }
 
-    /// The next hop, as the pod has to know it.
-    pub fn gateway_in_pod(&self, link: u32) -> Neighbour {
-        Neighbour { link, address: GATEWAY.into(), mac: GATEWAY_MAC }
+    /// The next hops, as the pod has to know them.
+    pub fn gateways_in_pod(&self, link: u32) -> Vec<Neighbour> {
+        let known = |address| Neighbour { link, address: gateway(address), mac: GATEWAY_MAC };
+        self.addresses.iter().map(known).collect()
     }
 
-    /// The pod's way to everybody.
-    pub fn route_in_pod(&self, link: u32) -> Route {
-        Route::default_via(GATEWAY.into(), link)
+    /// The pod's ways to everybody.
+    pub fn routes_in_pod(&self, link: u32) -> Vec<Route> {
+        self.addresses.iter().map(|address| Route::default_via(gateway(address), link)).collect()
     }
 
     /// The pod, as its node has to know it.
-    pub fn pod_on_node(&self, link: u32) -> Neighbour {
-        Neighbour { link, address: self.address.into(), mac: pod_mac(self.address) }
+    pub fn pod_on_node(&self, link: u32) -> Vec<Neighbour> {
+        let mac = pod_mac(self.addresses);
+        self.addresses.iter().map(|address| Neighbour { link, address: *address, mac }).collect()
     }
 
-    /// The node's way to the pod.
-    pub fn route_on_node(&self, link: u32) -> Route {
-        Route::on_link(host(self.address), link)
+    /// The node's ways to the pod.
+    pub fn routes_on_node(&self, link: u32) -> Vec<Route> {
+        self.addresses.iter().map(|address| Route::on_link(host(*address), link)).collect()
+    }
+
+    fn speaks_ipv6(&self) -> bool {
+        self.addresses.iter().any(IpAddr::is_ipv6)
     }
 
     /// What the runtime is told.
@@ -128,17 +162,30 @@ impl Plan<'_> {
             mtu: Some(self.mtu),
             sandbox: sandbox.to_owned(),
         };
-        let gateway = Some(IpAddr::V4(GATEWAY));
+        let address = |address: &IpAddr| IpConfig {
+            address: host(*address).to_string(),
+            gateway: Some(gateway(address)),
+            interface: Some(1),
+        };
+        let route = |route: Route| CniRoute { dst: route.destination.to_string(), gw: route.via };
         CniResult {
             cni_version: version.to_owned(),
             interfaces: vec![
                 interface(self.link, GATEWAY_MAC, ""),
-                interface(self.ifname, pod_mac(self.address), sandbox),
+                interface(self.ifname, pod_mac(self.addresses), sandbox),
             ],
-            ips: vec![IpConfig { address: host(self.address).to_string(), gateway, interface: Some(1) }],
-            routes: vec![CniRoute { dst: Ipv4Net::default().to_string(), gw: gateway }],
+            ips: self.addresses.iter().map(address).collect(),
+            routes: self.routes_in_pod(0).into_iter().map(route).collect(),
             dns: Dns::default(),
         }
+    }
+}
+
+/// The next hop of a pod's address. Nobody has it; a permanent neighbour answers for it.
+fn gateway(of: &IpAddr) -> IpAddr {
+    match of {
+        IpAddr::V4(_) => Ipv4Addr::new(169, 254, 1, 1).into(),
+        IpAddr::V6(_) => Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1).into(),
     }
 }
 
@@ -148,8 +195,8 @@ fn has_ipv6() -> bool {
 }
 
 /// An address as the block of itself alone.
-pub fn host(address: Ipv4Addr) -> IpNet {
-    IpNet::from(IpAddr::V4(address))
+pub fn host(address: IpAddr) -> IpNet {
+    IpNet::from(address)
 }
 
 fn mac_text(mac: Mac) -> String {
@@ -170,6 +217,10 @@ mod tests {
 
     #[test]
     fn a_pods_mac_holds_its_address() {
-        assert_eq!(mac_text(pod_mac(Ipv4Addr::new(10, 244, 1, 7))), "02:6b:0a:f4:01:07");
+        let mac = |addresses: &[&str]| {
+            mac_text(pod_mac(&addresses.iter().map(|a| a.parse().unwrap()).collect::<Vec<_>>()))
+        };
+        assert_eq!(mac(&["10.244.1.7", "fd00::9"]), "02:6b:0a:f4:01:07");
+        assert_eq!(mac(&["fd00:244:1::1:7"]), "02:6b:00:01:00:07");
     }
 }

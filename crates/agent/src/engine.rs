@@ -5,24 +5,23 @@
 //! the result. So a burst of changes costs one compilation, and an ADD that is answered has every policy
 //! in force that the agent had heard of.
 
-use std::collections::BTreeSet;
-
 use kilter_cluster::Resource;
-use kilter_datapath::{Datapath, Event, NodeRoute};
+use kilter_datapath::{Datapath, NodeRoute};
 use kilter_model::Change;
 use kilter_netlink::Netlink;
-use kilter_wire::control::{Drop, NodeStatus};
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use kilter_wire::control::NodeStatus;
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::Config;
 use crate::adopt::Strays;
 use crate::command::{Command, Inspected, Leaving, Refusal, Reserve, chain};
 use crate::containers::Containers;
-use crate::endpoint::attached_by;
+use crate::endpoint::{endpoint, ipv4};
 use crate::ipam::Stage;
+use crate::observe::Observer;
 use crate::rows::Rows;
 use crate::view::{Known, View};
-use crate::{drops, routes};
+use crate::routes;
 
 /// Versions whose effect is in the kernel, by resource.
 pub type Applied = std::collections::BTreeMap<String, String>;
@@ -40,7 +39,7 @@ pub struct Engine {
     pub(crate) strays: Option<Strays>,
     pub(crate) waiting: Vec<Reserve>,
     pub(crate) applied: watch::Sender<Applied>,
-    pub(crate) drops: broadcast::Sender<Drop>,
+    pub(crate) observer: Observer,
     pub(crate) reaper: mpsc::UnboundedSender<Leaving>,
     /// Whether rows are to be written although nothing changed: at first, and after a failure.
     pub(crate) rows_pending: bool,
@@ -105,8 +104,14 @@ impl Engine {
                     tracing::error!(error = %chain(&error), "freed addresses cannot be recorded");
                 }
             }
-            Command::Events(events) => self.tell(&events),
+            Command::Events(events) => self.observer.tell(&events, |rule| self.rows.rule(rule)),
             Command::Tick => self.tick(),
+            Command::Attend => self.attend(),
+            Command::Flows(reply) => {
+                let flows = self.observer.flows(&self.datapath, |rule| self.rows.rule(rule));
+                let _ = reply.send(flows.map_err(|error| chain(&error)));
+            }
+            Command::RecentDrops(reply) => drop(reply.send(self.observer.recent())),
             Command::Status(reply) => drop(reply.send(self.status())),
             Command::Stop => {}
         }
@@ -166,12 +171,11 @@ impl Engine {
             return Err(Refusal::later("the container was deleted meanwhile", container));
         };
         let reservation = entry.reservation.clone();
-        let endpoint = attached_by(&reservation, link);
         self.containers.set_used(container);
         self.datapath
-            .attach_pod(endpoint)
+            .attach_pod(endpoint(&reservation, link))
             .map_err(|error| Refusal::refused("the pod's link cannot be guarded", chain(&error)))?;
-        self.view.assign(&reservation.uid, reservation.address);
+        self.view.assign(&reservation.uid, &reservation.addresses);
         Ok(())
     }
 
@@ -179,10 +183,9 @@ impl Engine {
         let wired = self.containers.get(container).filter(|entry| entry.stage == Stage::Wired);
         let Some(entry) = wired else { return Err(Refusal::unknown(container)) };
         let reservation = entry.reservation.clone();
-        let endpoint = attached_by(&reservation, link);
         let missing = self
             .datapath
-            .missing_of(&endpoint)
+            .missing_of(endpoint(&reservation, link))
             .map_err(|error| Refusal::later("the data plane cannot be read", chain(&error)))?;
         Ok(Inspected { reservation, missing })
     }
@@ -203,9 +206,9 @@ impl Engine {
         let Some(entry) = self.containers.get(container) else { return Ok(None) };
         let reservation = entry.reservation.clone();
         self.datapath
-            .detach_pod(&BTreeSet::from([reservation.address.into()]))
+            .detach_pod(ipv4(&reservation.addresses))
             .map_err(|error| Refusal::later("the pod cannot be cut off", chain(&error)))?;
-        self.view.unassign(&reservation.uid, reservation.address);
+        self.view.unassign(&reservation.uid, &reservation.addresses);
         self.containers
             .advance(container, Stage::Leaving)
             .map_err(|error| Refusal::later("the container cannot be recorded", chain(&error)))?;
@@ -242,20 +245,16 @@ impl Engine {
         }
     }
 
-    fn tell(&self, events: &[Event]) {
-        if self.drops.receiver_count() == 0 {
-            return;
-        }
-        for event in events {
-            if let Some(told) = drops::describe(&self.config.node, event, |rule| self.rows.rule(rule)) {
-                let _ = self.drops.send(told);
-            }
-        }
-    }
-
     fn tick(&mut self) {
         if let Err(error) = self.datapath.sweep_flows() {
             tracing::error!(error = %chain(&error), "the flow table cannot be swept");
+        }
+        self.attend();
+    }
+
+    fn attend(&mut self) {
+        if let Err(error) = self.observer.attend(&mut self.datapath) {
+            tracing::error!(error = %chain(&error), "opened connections cannot be reported");
         }
     }
 

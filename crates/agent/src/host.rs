@@ -1,9 +1,9 @@
 //! What the node's own namespace must be like, whatever its pods are.
 
 use anyhow::{Context, Result};
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use kilter_datapath::EGRESS_MARK;
-use kilter_netlink::{Family, Link, Masquerade, Netlink, read_sysctl, sysctls_here};
+use kilter_netlink::{Link, Masquerade, Netlink, read_sysctl, sysctls_here};
 use kilter_netns::NetNs;
 
 /// Source ports that masquerading hands out. Three parties hand out ports on a node; their ranges are
@@ -17,7 +17,7 @@ const RESERVED_PORTS: &str = "net/ipv4/ip_local_reserved_ports";
 
 /// Sets forwarding, filters, reserved ports, source NAT and the fate of unused pod addresses.
 /// Idempotent. Returns the uplink.
-pub async fn prepare(netlink: &Netlink, uplink: &str, pod_cidr: Ipv4Net) -> Result<Link> {
+pub async fn prepare(netlink: &Netlink, uplink: &str, pod_cidrs: &[IpNet]) -> Result<Link> {
     let namespace = NetNs::current()?;
     let link = netlink
         .link(uplink)
@@ -31,10 +31,11 @@ pub async fn prepare(netlink: &Netlink, uplink: &str, pod_cidr: Ipv4Net) -> Resu
         (&uplink_filter, "0"),
     ])?;
     reserve_ports(&namespace)?;
-    Masquerade { family: Family::V4, mark: EGRESS_MARK, link: uplink.to_owned(), ports: MASQUERADE_PORTS }
-        .replace(&namespace)?;
+    Masquerade { mark: EGRESS_MARK, link: uplink.to_owned(), ports: MASQUERADE_PORTS }.replace(&namespace)?;
     // A packet to an address that no pod holds must not follow the default route out and back.
-    netlink.replace_unreachable(pod_cidr.trunc().into()).await?;
+    for block in pod_cidrs {
+        netlink.replace_unreachable(block.trunc()).await?;
+    }
     Ok(link)
 }
 

@@ -3,21 +3,28 @@
 
 use std::collections::BTreeSet;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use kilter_datapath::NodeRoute;
 use kilter_model::Cluster;
 use kilter_netlink::{Error, Netlink, Route};
 use std::net::IpAddr;
 
-/// A route for each block of each other node, through its first address of that family. A block that
-/// two nodes claim is nobody's: packets must not go where the pod may not be.
+/// A route for each IPv4 block of each other node, through its first IPv4 address. A block that two
+/// nodes claim is nobody's: packets must not go where the pod may not be.
 pub fn wanted(cluster: &Cluster, own_node: &str) -> BTreeSet<NodeRoute> {
     let mut routes = BTreeSet::new();
-    let mut doubled: BTreeSet<IpNet> = BTreeSet::new();
+    let mut doubled: BTreeSet<Ipv4Net> = BTreeSet::new();
     for node in cluster.nodes().filter(|node| &*node.name != own_node) {
-        for prefix in node.pod_cidrs.iter().map(IpNet::trunc) {
-            let same_family = |address: &&IpAddr| address.is_ipv4() == prefix.addr().is_ipv4();
-            let Some(next_hop) = node.addresses.iter().find(same_family).copied() else { continue };
+        let next_hop = node.addresses.iter().find_map(|address| match address {
+            IpAddr::V4(v4) => Some(*v4),
+            IpAddr::V6(_) => None,
+        });
+        let blocks = node.pod_cidrs.iter().filter_map(|block| match block {
+            IpNet::V4(v4) => Some(v4.trunc()),
+            IpNet::V6(_) => None,
+        });
+        for (prefix, next_hop) in blocks.zip(std::iter::repeat(next_hop)) {
+            let Some(next_hop) = next_hop else { continue };
             if routes.iter().any(|route: &NodeRoute| route.prefix == prefix) {
                 tracing::error!(%prefix, node = %node.name, "two nodes claim one pod block; neither gets a route");
                 doubled.insert(prefix);
@@ -31,7 +38,8 @@ pub fn wanted(cluster: &Cluster, own_node: &str) -> BTreeSet<NodeRoute> {
 
 /// Makes the kernel's routes through the uplink these, and no others of Kilter's.
 pub async fn apply(netlink: &Netlink, uplink: u32, wanted: &BTreeSet<NodeRoute>) -> Result<(), Error> {
-    let wanted: BTreeSet<Route> = wanted.iter().map(|r| Route::via(r.prefix, r.next_hop, uplink)).collect();
+    let wanted: BTreeSet<Route> =
+        wanted.iter().map(|r| Route::via(r.prefix.into(), r.next_hop.into(), uplink)).collect();
     let own = netlink.routes(true).await?.into_iter();
     let present: BTreeSet<Route> = own.filter(|route| route.link == uplink && route.via.is_some()).collect();
     for route in wanted.difference(&present) {
@@ -53,13 +61,12 @@ mod tests {
 
     use super::*;
 
-    fn node(name: &str, number: u8, block: &str) -> Event {
-        let (v4, v6) = (format!("10.240.0.{number}"), format!("fd00:240::{number}"));
+    fn node(name: &str, address: &str, block: &str) -> Event {
         Event::Node(Node {
             name: name.into(),
             labels: Labels::new(),
-            addresses: vec![v6.parse().unwrap(), v4.parse().unwrap()],
-            pod_cidrs: vec![block.parse().unwrap(), format!("fd00:244:{number}::/64").parse().unwrap()],
+            addresses: vec!["fd00::1".parse().unwrap(), address.parse().unwrap()],
+            pod_cidrs: vec![block.parse().unwrap(), "fd00:1::/64".parse().unwrap()],
             ready: true,
             origin: Origin::Builtin,
         })
@@ -72,14 +79,12 @@ mod tests {
     #[test]
     fn every_other_node_gets_a_route_and_a_doubled_block_none() {
         let mut cluster = Cluster::from_events([
-            node("a", 11, "10.244.0.0/24"),
-            node("b", 12, "10.244.1.0/24"),
-            node("c", 13, "10.244.2.0/24"),
+            node("a", "10.240.0.11", "10.244.0.0/24"),
+            node("b", "10.240.0.12", "10.244.1.0/24"),
+            node("c", "10.240.0.13", "10.244.2.0/24"),
         ]);
-        let over_ipv6 = ["fd00:244:12::/64 via fd00:240::12", "fd00:244:13::/64 via fd00:240::13"];
-        let over_ipv4 = ["10.244.1.0/24 via 10.240.0.12", "10.244.2.0/24 via 10.240.0.13"];
-        assert_eq!(text(&cluster), [over_ipv4, over_ipv6].concat());
-        cluster.apply(node("c", 13, "10.244.1.0/24"));
-        assert_eq!(text(&cluster), over_ipv6);
+        assert_eq!(text(&cluster), ["10.244.1.0/24 via 10.240.0.12", "10.244.2.0/24 via 10.240.0.13"]);
+        cluster.apply(node("c", "10.240.0.13", "10.244.1.0/24"));
+        assert_eq!(text(&cluster), Vec::<String>::new());
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use kilter_datapath::Datapath;
 use kilter_model::{Change, Cluster};
 use kilter_policy as policy;
@@ -26,14 +26,13 @@ impl Rows {
     /// [`Rows::update`].
     pub fn new(
         node: Arc<str>,
-        pod_cidrs: &[Ipv4Net],
+        pod_cidrs: &[IpNet],
         datapath: &Datapath,
     ) -> Result<Self, kilter_datapath::Error> {
         let shift = Shift::beyond(&datapath.read_policy()?, &datapath.read_services()?);
-        let pod_cidrs = pod_cidrs.iter().map(|block| (*block).into()).collect();
         Ok(Self {
-            policy: policy::Compiler::new(policy::Config { node, pod_cidrs }),
-            services: services::Compiler::new(),
+            policy: policy::Compiler::new(policy::Config { node: node.clone(), pod_cidrs: pod_cidrs.to_vec() }),
+            services: services::Compiler::new(node.clone()),
             shift,
             in_step: false,
         })

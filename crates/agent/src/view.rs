@@ -5,7 +5,7 @@
 //! DEL, long before the API forgets it. For pods of this node the agent knows better.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use kilter_cluster::{Resource, Update};
@@ -16,7 +16,7 @@ use kilter_model::{Change, Cluster, Event, Pod, Uid};
 pub struct View {
     node: Arc<str>,
     cluster: Cluster,
-    assigned: BTreeMap<Uid, Ipv4Addr>,
+    assigned: BTreeMap<Uid, Vec<IpAddr>>,
     changes: Vec<Change>,
     synced: BTreeSet<Resource>,
     versions: BTreeMap<String, String>,
@@ -66,15 +66,15 @@ impl View {
         }
     }
 
-    /// Gives a pod its address.
-    pub fn assign(&mut self, uid: &Uid, address: Ipv4Addr) {
-        self.assigned.insert(uid.clone(), address);
+    /// Gives a pod its addresses.
+    pub fn assign(&mut self, uid: &Uid, addresses: &[IpAddr]) {
+        self.assigned.insert(uid.clone(), addresses.to_vec());
         self.refresh(uid);
     }
 
-    /// Takes a pod's address away, unless it has got another one meanwhile.
-    pub fn unassign(&mut self, uid: &Uid, address: Ipv4Addr) {
-        if self.assigned.get(uid) == Some(&address) {
+    /// Takes a pod's addresses away, unless it has got others meanwhile.
+    pub fn unassign(&mut self, uid: &Uid, addresses: &[IpAddr]) {
+        if self.assigned.get(uid).is_some_and(|assigned| assigned == addresses) {
             self.assigned.remove(uid);
             self.refresh(uid);
         }
@@ -130,7 +130,7 @@ impl View {
 
     fn apply(&mut self, event: Event) {
         let event = match event {
-            Event::Pod(pod) => Event::Pod(self.with_own_address(pod)),
+            Event::Pod(pod) => Event::Pod(self.with_own_addresses(pod)),
             other => other,
         };
         self.changes.extend(self.cluster.apply(event));
@@ -142,11 +142,11 @@ impl View {
         }
     }
 
-    fn with_own_address(&self, pod: Pod) -> Pod {
+    fn with_own_addresses(&self, pod: Pod) -> Pod {
         if pod.host_network || pod.node.as_ref() != Some(&self.node) {
             return pod;
         }
-        let addresses = self.assigned.get(&pod.uid).map(|address| (*address).into()).into_iter().collect();
+        let addresses = self.assigned.get(&pod.uid).cloned().unwrap_or_default();
         Pod { addresses, ..pod }
     }
 
@@ -208,17 +208,19 @@ mod tests {
         );
         view.drain();
 
-        let (old, new) = (Ipv4Addr::new(10, 244, 1, 2), Ipv4Addr::new(10, 244, 1, 3));
-        view.assign(&"l".into(), old);
+        let addresses =
+            |last: u8| [IpAddr::from([10, 244, 1, last]), format!("fd00::{last}").parse().unwrap()];
+        let (old, new) = (addresses(2), addresses(3));
+        view.assign(&"l".into(), &old);
         assert_eq!(view.drain().len(), 1);
         view.take(vec![event("3", Event::Pod(local))]);
         assert_eq!(view.drain(), [], "the API repeats itself, nothing changes");
-        assert_eq!(view.cluster().pod("l").unwrap().addresses, [std::net::IpAddr::V4(old)]);
+        assert_eq!(view.cluster().pod("l").unwrap().addresses, old);
 
-        view.assign(&"l".into(), new);
-        view.unassign(&"l".into(), old);
-        assert_eq!(view.cluster().pod("l").unwrap().addresses, [std::net::IpAddr::V4(new)]);
-        view.unassign(&"l".into(), new);
+        view.assign(&"l".into(), &new);
+        view.unassign(&"l".into(), &old);
+        assert_eq!(view.cluster().pod("l").unwrap().addresses, new);
+        view.unassign(&"l".into(), &new);
         assert!(view.cluster().pod("l").unwrap().addresses.is_empty());
     }
 

@@ -88,8 +88,8 @@ impl Wiring {
         reservation: &Reservation,
         namespace: &NetNs,
     ) -> Result<CniResult, Refusal> {
-        let Reservation { link, address, .. } = reservation;
-        let plan = Plan { link, ifname: &add.claim.ifname, address: *address, mtu: self.mtu, namespace };
+        let Reservation { link, addresses, .. } = reservation;
+        let plan = Plan { link, ifname: &add.claim.ifname, addresses, mtu: self.mtu, namespace };
         let failed = |error| {
             Refusal::refused(format!("the link of pod {} cannot be made", add.claim.pod.name), chain(&error))
         };

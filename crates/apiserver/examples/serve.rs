@@ -13,7 +13,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         certificates,
         key,
         tokens: vec![Token { secret: pki.admin_token.clone(), user: "admin".into() }],
-        service_cidr: "10.96.0.0/16".parse()?,
+        service_cidrs: vec!["10.96.0.0/16".parse()?],
         advertise: "10.240.0.2:6443".parse()?,
         kubelet: Kubelet { ca: None, token: pki.node_token },
         history: Config::HISTORY,

@@ -18,7 +18,7 @@ const NAME: &str = "kubernetes";
 ///
 /// # Errors
 /// What the registry refuses; with a sensible configuration nothing.
-pub fn run(registry: &Registry, cluster_ip: std::net::Ipv4Addr, advertise: SocketAddr) -> Result<(), Status> {
+pub fn run(registry: &Registry, cluster_ip: std::net::IpAddr, advertise: SocketAddr) -> Result<(), Status> {
     for name in NAMESPACES {
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
         ensure(registry, Resource::core("namespaces"), "", namespace)?;
@@ -38,7 +38,7 @@ pub fn run(registry: &Registry, cluster_ip: std::net::Ipv4Addr, advertise: Socke
 /// Makes the `kubernetes` Service again when somebody deletes it.
 pub async fn keep(
     registry: Arc<Registry>,
-    cluster_ip: std::net::Ipv4Addr,
+    cluster_ip: std::net::IpAddr,
     advertise: SocketAddr,
     stop: CancellationToken,
 ) {
@@ -72,7 +72,7 @@ fn ensure(
     }
 }
 
-fn service(cluster_ip: std::net::Ipv4Addr, advertise: SocketAddr) -> Value {
+fn service(cluster_ip: std::net::IpAddr, advertise: SocketAddr) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Service",
         "metadata": {"name": NAME, "labels": {"component": "apiserver", "provider": "kubernetes"}},

@@ -1,6 +1,6 @@
 use std::net::{SocketAddr, TcpListener};
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::auth::Token;
@@ -15,8 +15,9 @@ pub struct Config {
     pub key: PrivateKeyDer<'static>,
     /// Who may come in. Every token may do everything: a twin has one owner.
     pub tokens: Vec<Token>,
-    /// Where Services get their cluster IPs; the first address is the `kubernetes` Service's.
-    pub service_cidr: Ipv4Net,
+    /// Where Services get their cluster IPs, a range of each family that the cluster has; the first
+    /// one's is the default family, and its first address the `kubernetes` Service's.
+    pub service_cidrs: Vec<IpNet>,
     /// Where pods reach this server: the endpoint of the `kubernetes` Service.
     pub advertise: SocketAddr,
     /// How to talk to kubelets, for logs and exec.

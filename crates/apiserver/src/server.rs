@@ -43,6 +43,9 @@ pub enum StartError {
     /// A listener cannot be used.
     #[error("a listener cannot be used")]
     Listener(#[from] std::io::Error),
+    /// Services could not get addresses.
+    #[error("service_cidrs is empty; give a range of addresses for Services")]
+    NoServiceRange,
     /// The objects that every cluster has could not be made.
     #[error("the first objects could not be made")]
     Bootstrap(#[from] Status),
@@ -91,8 +94,9 @@ impl ApiServer {
         let acceptor = acceptor(&config)?;
         let kubelet = KubeletClient::new(&config.kubelet)?;
         let store = Arc::new(Store::new(config.history));
-        let registry = Arc::new(Registry::new(store.clone(), Services::new(config.service_cidr)));
-        let cluster_ip = first_address(config.service_cidr);
+        let registry = Arc::new(Registry::new(store.clone(), Services::new(config.service_cidrs.clone())));
+        let cluster_ip = config.service_cidrs.first().map(first_address);
+        let cluster_ip = cluster_ip.ok_or(StartError::NoServiceRange)?;
         bootstrap::run(&registry, cluster_ip, config.advertise)?;
         let listeners = config.listeners.into_iter().map(adopt).collect::<Result<Vec<_>, _>>()?;
         let addresses = listeners.iter().map(TcpListener::local_addr).collect::<Result<Vec<_>, _>>()?;
@@ -111,8 +115,11 @@ impl ApiServer {
 }
 
 /// The first address of the range is the `kubernetes` Service's.
-fn first_address(cidr: ipnet::Ipv4Net) -> std::net::Ipv4Addr {
-    u32::from(cidr.network()).saturating_add(1).into()
+fn first_address(range: &ipnet::IpNet) -> std::net::IpAddr {
+    match range.network() {
+        std::net::IpAddr::V4(v4) => std::net::Ipv4Addr::from(u32::from(v4).saturating_add(1)).into(),
+        std::net::IpAddr::V6(v6) => std::net::Ipv6Addr::from(u128::from(v6).saturating_add(1)).into(),
+    }
 }
 
 fn adopt(listener: std::net::TcpListener) -> std::io::Result<TcpListener> {

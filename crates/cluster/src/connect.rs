@@ -1,7 +1,7 @@
 use std::path::Path;
 use std::sync::Once;
 
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
 
 use crate::Error;
@@ -22,8 +22,26 @@ pub fn install_crypto() {
 /// is not limited.
 pub async fn connect(kubeconfig: &Path) -> Result<Client, Error> {
     install_crypto();
-    let failed = |source| Error::Kubeconfig { path: kubeconfig.display().to_string(), source };
-    let file = Kubeconfig::read_from(kubeconfig).map_err(failed)?;
-    let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.map_err(failed)?;
+    let path = kubeconfig.display().to_string();
+    let file = Kubeconfig::read_from(kubeconfig);
+    client(file, path, KubeConfigOptions::default()).await
+}
+
+/// A client for a context of the caller's own kubeconfig (`KUBECONFIG`, else `~/.kube/config`), the
+/// current one where none is named.
+pub async fn connect_context(context: Option<&str>) -> Result<Client, Error> {
+    install_crypto();
+    let path = std::env::var("KUBECONFIG").unwrap_or_else(|_| "~/.kube/config".into());
+    let options = KubeConfigOptions { context: context.map(Into::into), ..KubeConfigOptions::default() };
+    client(Kubeconfig::read(), path, options).await
+}
+
+async fn client(
+    file: Result<Kubeconfig, KubeconfigError>,
+    path: String,
+    options: KubeConfigOptions,
+) -> Result<Client, Error> {
+    let failed = |source| Error::Kubeconfig { path: path.clone(), source };
+    let config = Config::from_custom_kubeconfig(file.map_err(failed)?, &options).await.map_err(failed)?;
     Client::try_from(config).map_err(|error| Error::from_kube("make a client", error))
 }

@@ -18,9 +18,10 @@ mod status;
 
 pub use apply::{Applied, Discovered, Discovery, apply, delete};
 pub use backoff::{Backoff, watch_kind, watch_some};
-pub use connect::{connect, install_crypto};
+pub use connect::{connect, connect_context, install_crypto};
 pub use error::Error;
 pub use feed::{Feed, Update, watch};
+pub use kube::Client;
 pub use record::{Recorder, Severity};
 pub use resource::Resource;
 pub use snapshot::snapshot;

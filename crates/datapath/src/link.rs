@@ -30,7 +30,7 @@ impl Target {
         opened.map_err(|e| Pins::error("open cgroup", path, e))
     }
 
-    pub(crate) fn raw(&self) -> i32 {
+    fn raw(&self) -> i32 {
         match self {
             Self::Interface(ifindex) => *ifindex as i32,
             Self::Cgroup(dir, _) => dir.as_raw_fd(),

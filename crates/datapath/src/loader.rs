@@ -1,16 +1,14 @@
 use std::collections::BTreeMap;
 use std::mem::MaybeUninit;
-use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use ipnet::IpNet;
+use ipnet::Ipv4Net;
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
 use libbpf_rs::{MapCore, MapHandle, OpenMapMut, PrintLevel};
 
 use crate::maps::{Maps, RawMap};
 use crate::pins::Pins;
-use crate::rows::block;
 use crate::skel::{KilterSkelBuilder, types};
 use crate::{Config, EGRESS_MARK, Error, GATEWAY_MAC, Result, sys};
 
@@ -121,7 +119,7 @@ fn prepare(map: &mut OpenMapMut<'_>, name: &str, adopt: Option<&Path>, size: Opt
 fn size_of_map(name: &str, config: &Config, sizes: Sizes) -> Option<u32> {
     match name {
         "flows" => Some(config.max_flows),
-        "endpoints" | "postures" => Some(pods_of(&config.pod_cidrs)),
+        "endpoints" | "postures" => Some(pods_of(config.pod_cidr)),
         "nodes" => Some(MAX_NODES),
         "frontends" => Some(sizes.frontends),
         "backends" => Some(sizes.backends),
@@ -129,80 +127,56 @@ fn size_of_map(name: &str, config: &Config, sizes: Sizes) -> Option<u32> {
     }
 }
 
-/// As many as the blocks have addresses, within reason for a node.
-fn pods_of(blocks: &[IpNet]) -> u32 {
-    let sizes = blocks.iter().map(|block| 1u32 << (block.max_prefix_len() - block.prefix_len()).min(14));
-    sizes.sum::<u32>().max(1)
+/// As many as the block has addresses, within reason for a node.
+fn pods_of(block: Ipv4Net) -> u32 {
+    1u32 << (32 - u32::from(block.prefix_len())).min(14)
 }
 
 fn constants(config: &Config) -> Result<types::config> {
-    let overlapping = |services: &IpNet| {
-        let overlaps = |pods: &&IpNet| pods.contains(services) || services.contains(*pods);
-        config.pod_cidrs.iter().find(overlaps).map(|pods| (*services, *pods))
-    };
-    if let Some((services, pods)) = config.service_cidrs.iter().find_map(overlapping) {
+    let nothing = types::block { network: u32::MAX, mask: 0 };
+    let mut cluster = [nothing; 8];
+    if config.cluster_pod_cidrs.len() > cluster.len() {
+        return Err(Error::Config(format!("more than {} pod blocks of the cluster", cluster.len())));
+    }
+    for (to, from) in cluster.iter_mut().zip(&config.cluster_pod_cidrs) {
+        *to = block(*from);
+    }
+    if config.service_cidr.contains(&config.pod_cidr) || config.pod_cidr.contains(&config.service_cidr) {
         return Err(Error::Config(format!(
-            "the Service block {services} overlaps the pod block {pods} of node {}",
-            config.node_name
+            "the Service block {} overlaps the pod block {} of node {}",
+            config.service_cidr, config.pod_cidr, config.node_name
         )));
     }
     if config.max_flows == 0 {
         return Err(Error::Config("a flow table of size 0".into()));
     }
-    let (node, node_count) = array("addresses of the node", config.node_ips.iter().map(|ip| wire(*ip)))?;
-    let blocks = |what, nets: &[IpNet]| array(what, nets.iter().map(|net| block(*net)));
-    let (pods, pods_count) = blocks("pod blocks of the node", &config.pod_cidrs)?;
-    let (services, services_count) = blocks("Service blocks", &config.service_cidrs)?;
-    let (cluster, cluster_count) = blocks("pod blocks of the cluster", &config.cluster_pod_cidrs)?;
     Ok(types::config {
         abi: types::abi::ABI_VERSION,
+        node_ip: wire(config.node_ip),
         uplink: config.uplink_ifindex,
         egress_mark: EGRESS_MARK,
         reset_mark: RESET_MARK,
         flow_quota: (config.max_flows / QUOTA_DIVISOR).max(1),
-        node_count,
-        pods_count,
-        services_count,
-        cluster_count,
-        gateway_mac: GATEWAY_MAC,
-        pad: [0; 6],
-        node,
-        pods,
-        services,
+        pods: block(config.pod_cidr),
+        services: block(config.service_cidr),
         cluster,
+        gateway_mac: GATEWAY_MAC,
+        pad: [0; 2],
     })
 }
 
-/// What the programs hold in an array of fixed size, and how much of it is used.
-fn array<T: Default + Copy, const N: usize>(
-    what: &str,
-    values: impl ExactSizeIterator<Item = T>,
-) -> Result<([T; N], u32)> {
-    let count = values.len();
-    if count > N {
-        return Err(Error::Config(format!("{count} {what}; there can be {N}")));
-    }
-    let mut array = [T::default(); N];
-    array.iter_mut().zip(values).for_each(|(to, from)| *to = from);
-    Ok((array, count as u32))
+fn block(net: Ipv4Net) -> types::block {
+    types::block { network: wire(net.network()), mask: wire(net.netmask()) }
 }
 
-/// An address as it lies in rows: that of IPv4 in mapped form.
-pub(crate) fn wire(address: IpAddr) -> types::address {
-    let octets = match address {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
-        IpAddr::V6(v6) => v6.octets(),
-    };
-    let (high, low) = octets.split_at(8);
-    let half = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_ne_bytes);
-    types::address { half: [half(high), half(low)] }
+/// An address as it lies in packets and rows.
+pub(crate) fn wire(address: std::net::Ipv4Addr) -> u32 {
+    u32::from_ne_bytes(address.octets())
 }
 
 /// The reverse of [`wire`].
-pub(crate) fn address(wire: types::address) -> IpAddr {
-    let mut octets = [0; 16];
-    octets.chunks_exact_mut(8).zip(wire.half).for_each(|(to, half)| to.copy_from_slice(&half.to_ne_bytes()));
-    Ipv6Addr::from(octets).to_canonical()
+pub(crate) fn address(wire: u32) -> std::net::Ipv4Addr {
+    wire.to_ne_bytes().into()
 }
 
 /// Pins a map in place of the one that is pinned there.

@@ -9,12 +9,14 @@
 
 #![forbid(unsafe_code)]
 
+mod chaos;
 mod message;
 mod server;
 mod stream;
 mod upstream;
 mod zone;
 
+pub use chaos::Identity;
 pub use server::{Server, Sockets, serve};
 pub use upstream::Upstream;
 pub use zone::{Answer, Config, InvalidDomain, Zone};

@@ -3,6 +3,7 @@
 use hickory_proto::op::{Edns, Message, MessageType, Metadata, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{DNSClass, Name, RData, RecordType};
 
+use crate::Identity;
 use crate::zone::{Answer, Zone};
 
 /// The largest UDP reply, and what our EDNS offers (DNS Flag Day 2020): fits one packet anywhere.
@@ -34,7 +35,7 @@ pub(crate) struct Reply {
 }
 
 /// Decides about the bytes of a query. Never panics, whatever they are.
-pub(crate) fn consider(zone: &Zone, bytes: &[u8]) -> Step {
+pub(crate) fn consider(zone: &Zone, identity: &Identity, bytes: &[u8]) -> Step {
     let (Some(id), Some(flags)) = (bytes.first_chunk::<2>(), bytes.get(2)) else { return Step::Ignore };
     if bytes.len() < HEADER || flags & 0x80 != 0 {
         return Step::Ignore;
@@ -51,6 +52,7 @@ pub(crate) fn consider(zone: &Zone, bytes: &[u8]) -> Step {
     match refusal(&request) {
         Some(code) => Step::Reply(reply.with_code(code)),
         None => match request.queries.into_iter().next() {
+            Some(query) if query.query_class == DNSClass::CH => Step::Reply(reply.about(identity, &query)),
             Some(query) => answer(zone, query, reply),
             None => Step::Reply(reply.with_code(ResponseCode::FormErr)),
         },
@@ -66,7 +68,7 @@ fn refusal(request: &Message) -> Option<ResponseCode> {
         Some(ResponseCode::FormErr)
     } else if request.edns.as_ref().is_some_and(|edns| edns.version() > 0) {
         Some(ResponseCode::BADVERS)
-    } else if !matches!(class, Some(DNSClass::IN | DNSClass::ANY)) {
+    } else if !matches!(class, Some(DNSClass::IN | DNSClass::ANY | DNSClass::CH)) {
         Some(ResponseCode::Refused)
     } else if request.queries.first().is_some_and(|q| is_transfer(q.query_type)) {
         Some(ResponseCode::Refused)
@@ -123,6 +125,18 @@ impl Reply {
             edns.set_rcode_high(code.high());
         }
         self
+    }
+
+    /// The answer of the server about itself.
+    fn about(mut self: Box<Self>, identity: &Identity, query: &Query) -> Box<Self> {
+        match identity.answer(query) {
+            Ok(answers) => {
+                self.message.metadata.authoritative = true;
+                self.message.answers = answers;
+                self
+            }
+            Err(code) => self.with_code(code),
+        }
     }
 
     /// Starts the addresses elsewhere each time (the id is random): most clients take the first.

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::message::{MAX_TCP, Reply, Step, asked, consider};
-use crate::{Upstream, Zone, stream};
+use crate::{Identity, Upstream, Zone, stream};
 
 /// Queries being forwarded, and TCP connections, at once; beyond, they are refused (SERVFAIL, or
 /// closed) at once instead of piling up.
@@ -66,14 +66,21 @@ impl Server {
     }
 }
 
-/// Answers queries on `sockets` from `zone`. Must be called within a runtime.
-pub fn serve(sockets: Sockets, zone: Zone, upstream: Option<Upstream>) -> io::Result<Server> {
+/// Answers queries on `sockets` from `zone`, as the server that `identity` names. Must be called
+/// within a runtime.
+pub fn serve(
+    sockets: Sockets,
+    zone: Zone,
+    upstream: Option<Upstream>,
+    identity: Identity,
+) -> io::Result<Server> {
     let address = sockets.udp.local_addr()?;
     sockets.udp.set_nonblocking(true)?;
     sockets.tcp.set_nonblocking(true)?;
     let udp = tokio::net::UdpSocket::from_std(sockets.udp)?;
     let tcp = tokio::net::TcpListener::from_std(sockets.tcp)?;
-    let responder = Responder { zone, upstream, forwards: Arc::new(Semaphore::new(MAX_FORWARDED)) };
+    let (identity, forwards) = (Arc::new(identity), Arc::new(Semaphore::new(MAX_FORWARDED)));
+    let responder = Responder { zone, upstream, identity, forwards };
     let mut tasks = JoinSet::new();
     tasks.spawn(serve_udp(udp, responder.clone()));
     tasks.spawn(serve_tcp(tcp, responder));
@@ -85,6 +92,7 @@ pub fn serve(sockets: Sockets, zone: Zone, upstream: Option<Upstream>) -> io::Re
 struct Responder {
     zone: Zone,
     upstream: Option<Upstream>,
+    identity: Arc<Identity>,
     forwards: Arc<Semaphore>,
 }
 
@@ -133,7 +141,7 @@ async fn serve_udp(socket: tokio::net::UdpSocket, responder: Responder) {
         // Errors here are those of earlier replies (a port that was closed meanwhile).
         let Ok((length, from)) = socket.recv_from(&mut buffer).await else { continue };
         let query = &buffer[..length];
-        match consider(&responder.zone, query) {
+        match consider(&responder.zone, &responder.identity, query) {
             Step::Reply(reply) => send(&socket, encode(*reply, false), from).await,
             Step::Ignore => {}
             step => {
@@ -176,7 +184,7 @@ async fn serve_tcp(listener: tokio::net::TcpListener, responder: Responder) {
 /// One connection: queries one after another, until the client ends it or says nothing.
 async fn serve_connection(mut connection: tokio::net::TcpStream, responder: Responder) {
     while let Ok(Ok(Some(query))) = timeout(IDLE, stream::read(&mut connection)).await {
-        let step = consider(&responder.zone, &query);
+        let step = consider(&responder.zone, &responder.identity, &query);
         let Some(reply) = responder.finish(step, &query, true).await else { return };
         if !matches!(timeout(IDLE, stream::write(&mut connection, &reply)).await, Ok(Ok(()))) {
             return;

@@ -1,6 +1,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hickory_proto::op::Message;
@@ -17,7 +18,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Larger than any reply over UDP.
 const DATAGRAM: usize = 65_535;
 
-/// Resolvers for names outside the cluster, asked in order until one answers.
+/// Resolvers for names outside the cluster. The one that answered last is asked first, the others in
+/// order until one answers: a dead one costs its patience once, not with every name.
 ///
 /// Each question goes out from a socket of its own, opened inside the given namespace, so that
 /// policy sees the DNS pod as the sender and the random port guards against forged answers.
@@ -25,12 +27,19 @@ const DATAGRAM: usize = 65_535;
 pub struct Upstream {
     servers: Arc<[SocketAddr]>,
     netns: Arc<NetNs>,
+    /// Whose turn it is, in `servers`.
+    first: Arc<AtomicUsize>,
+}
+
+/// Whether an answer is about the name, and not about the server: neither SERVFAIL nor REFUSED.
+fn is_final(answer: &[u8]) -> bool {
+    answer.get(3).is_some_and(|flags| !matches!(flags & 0x0f, 2 | 5))
 }
 
 impl Upstream {
     /// Asks these servers from inside `netns`.
     pub fn new(servers: impl Into<Arc<[SocketAddr]>>, netns: Arc<NetNs>) -> Self {
-        Self { servers: servers.into(), netns }
+        Self { servers: servers.into(), netns, first: Arc::default() }
     }
 
     /// Passes the bytes of a query on and returns the bytes of the answer, under the asker's id.
@@ -57,18 +66,25 @@ impl Upstream {
     }
 
     async fn ask(&self, query: &[u8], tcp: bool) -> io::Result<Vec<u8>> {
-        let mut last = io::Error::from(io::ErrorKind::NotConnected);
-        for server in self.servers.iter() {
+        let mut last = Err(io::ErrorKind::NotConnected.into());
+        let first = self.first.load(Ordering::Relaxed);
+        for turn in (0..self.servers.len()).map(|i| (first + i) % self.servers.len()) {
+            let server = self.servers[turn];
             let attempt = async {
-                if tcp { self.ask_tcp(*server, query).await } else { self.ask_udp(*server, query).await }
+                if tcp { self.ask_tcp(server, query).await } else { self.ask_udp(server, query).await }
             };
             match timeout(PATIENCE, attempt).await {
-                Ok(Ok(answer)) => return Ok(answer),
-                Ok(Err(error)) => last = error,
-                Err(_) => last = io::ErrorKind::TimedOut.into(),
+                Ok(Ok(answer)) if is_final(&answer) => {
+                    self.first.store(turn, Ordering::Relaxed);
+                    return Ok(answer);
+                }
+                // Somebody who cannot resolve says so; another may be able to.
+                Ok(Ok(answer)) => last = Ok(answer),
+                Ok(Err(error)) => last = last.or(Err(error)),
+                Err(_) => last = last.or_else(|_: io::Error| Err(io::ErrorKind::TimedOut.into())),
             }
         }
-        Err(last)
+        last
     }
 
     async fn ask_udp(&self, server: SocketAddr, query: &[u8]) -> io::Result<Vec<u8>> {

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use hickory_proto::op::{Edns, Message, OpCode, Query, ResponseCode};
 use hickory_proto::rr::rdata::A;
-use hickory_proto::rr::{Name, RData, Record, RecordType};
-use kilter_dns::{Config, Server, Sockets, Upstream, Zone, serve};
+use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
+use kilter_dns::{Config, Identity, Server, Sockets, Upstream, Zone, serve};
 use kilter_model::{
     Cluster, Endpoint, EndpointPort, EndpointSlice, Event, NamespacedName, Origin, Protocol, Service,
     ServiceType,
@@ -27,6 +27,8 @@ fn service(name: &str, headless: bool, external: Option<&str>) -> Event {
         cluster_ips: if headless { vec![] } else { vec!["10.96.0.7".parse().unwrap()] },
         headless,
         ports: vec![],
+        families: vec![],
+        locality: Default::default(),
         publish_not_ready: false,
         external_name: external.map(Arc::from),
         origin: Origin::Builtin,
@@ -60,12 +62,16 @@ fn zone() -> Zone {
     zone
 }
 
+fn identity() -> Identity {
+    Identity { strings: vec!["kube-system/dns-1".into(), "u-1".into()] }
+}
+
 /// A server in a namespace of its own, and the namespace.
 fn start(upstream: impl FnOnce(Arc<NetNs>) -> Option<Upstream>) -> (TestNetNs, Server) {
     let test = TestNetNs::new("dns");
     let netns = Arc::new(NetNs::open(test.path()).unwrap());
     let sockets = Sockets::open(&netns, "127.0.0.1:0".parse().unwrap()).unwrap();
-    (test, serve(sockets, zone(), upstream(netns)).unwrap())
+    (test, serve(sockets, zone(), upstream(netns), identity()).unwrap())
 }
 
 /// Runs `work` in the namespace.
@@ -193,7 +199,7 @@ async fn an_upstream_answers_for_the_rest_of_the_world_and_completes_aliases() {
         let netns = Arc::new(NetNs::open(test.path()).unwrap());
         let (address, fake) = fake_upstream(&test);
         let sockets = Sockets::open(&netns, "127.0.0.1:0".parse().unwrap()).unwrap();
-        let server = serve(sockets, zone(), Some(Upstream::new(vec![address], netns))).unwrap();
+        let server = serve(sockets, zone(), Some(Upstream::new(vec![address], netns)), identity()).unwrap();
         let answer = ask_udp(&test, server.address(), &query(name, RecordType::A));
         assert_eq!(answer.answers.len(), expected, "{name}");
         assert_eq!(answer.answers[expected - 1].data.to_string(), "192.0.2.1");
@@ -201,6 +207,69 @@ async fn an_upstream_answers_for_the_rest_of_the_world_and_completes_aliases() {
         server.stop().await;
         fake.join().unwrap();
     }
+}
+
+/// What a resolver does that has lost its own way up.
+fn failing_upstream(netns: &TestNetNs) -> SocketAddr {
+    let socket = inside(netns, || UdpSocket::bind("127.0.0.1:0").unwrap());
+    let address = socket.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 512];
+        while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+            let request = Message::from_vec(&buffer[..length]).unwrap();
+            let mut failure = Message::error_msg(request.metadata.id, OpCode::Query, ResponseCode::ServFail);
+            failure.add_queries(request.queries);
+            socket.send_to(&failure.to_vec().unwrap(), from).unwrap();
+        }
+    });
+    address
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_that_fails_or_is_gone_gives_way_to_the_next() {
+    let test = TestNetNs::new("dns-failover");
+    let netns = Arc::new(NetNs::open(test.path()).unwrap());
+    let failing = failing_upstream(&test);
+    // Nobody listens there, and the kernel says so.
+    let gone: SocketAddr = "127.0.0.1:9".parse().unwrap();
+    for before in [gone, failing] {
+        let (address, fake) = fake_upstream(&test);
+        let upstream = Upstream::new(vec![before, address], netns.clone());
+        let sockets = Sockets::open(&netns, "127.0.0.1:0".parse().unwrap()).unwrap();
+        let server = serve(sockets, zone(), Some(upstream), identity()).unwrap();
+        let answer = ask_udp(&test, server.address(), &query("example.com.", RecordType::A));
+        assert_eq!(answer.answers[0].data.to_string(), "192.0.2.1", "after {before}");
+        fake.join().unwrap();
+        server.stop().await;
+    }
+    // Where nobody can, the asker is told what the last one said.
+    let upstream = Upstream::new(vec![failing, gone], netns.clone());
+    let sockets = Sockets::open(&netns, "127.0.0.1:0".parse().unwrap()).unwrap();
+    let server = serve(sockets, zone(), Some(upstream), identity()).unwrap();
+    let answer = ask_udp(&test, server.address(), &query("example.com.", RecordType::A));
+    assert_eq!(answer.metadata.response_code, ResponseCode::ServFail);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_says_which_it_is() {
+    let (netns, server) = start(|_| None);
+    let ask = |name: &str, kind| {
+        let mut asked = query(name, kind);
+        asked.queries[0].set_query_class(DNSClass::CH);
+        ask_udp(&netns, server.address(), &asked)
+    };
+    for name in ["id.server.", "HOSTNAME.bind."] {
+        let answer = ask(name, RecordType::TXT);
+        assert_eq!(answer.answers.len(), 1, "{name}");
+        assert_eq!((answer.answers[0].dns_class, answer.answers[0].ttl), (DNSClass::CH, 0));
+        let RData::TXT(text) = &answer.answers[0].data else { panic!("{answer:?}") };
+        let strings: Vec<_> = text.txt_data.iter().map(|s| String::from_utf8_lossy(s).into_owned()).collect();
+        assert_eq!(strings, identity().strings);
+    }
+    assert_eq!(ask("version.bind.", RecordType::TXT).metadata.response_code, ResponseCode::Refused);
+    assert!(ask("id.server.", RecordType::A).answers.is_empty());
+    server.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

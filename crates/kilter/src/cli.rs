@@ -5,13 +5,22 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::Ipv4Net;
 
+use crate::commands::connections::ConnectionsArgs;
+use crate::commands::diff::DiffArgs;
+use crate::commands::why::WhyArgs;
+
 /// The network of a Kubernetes cluster: run it, prove it, keep it.
 #[derive(Debug, Parser)]
-#[command(name = "kilter", version, max_term_width = 100, after_help = "\
+#[command(
+    name = "kilter",
+    version,
+    max_term_width = 100,
+    after_help = "\
 Thirty seconds:  kilter connections -f REPO      who may reach whom, from the manifests alone
 Five minutes:    sudo kilter up -f REPO          the same network, running, with real packets
 
-Exit codes: 0 clean; 1 a finding or disagreement; 2 usage or bad input; 3 this machine cannot; 4 could not finish.")]
+Exit codes: 0 clean; 1 a finding or disagreement; 2 usage or bad input; 3 this machine cannot; 4 could not finish."
+)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -41,8 +50,35 @@ Examples:
   kilter connections -f shop/ -f policies/
   kilter connections -f app.yaml -o json | jq '.connections[] | select(.to == \"shop/db[StatefulSet]\")'")]
     Connections(ConnectionsArgs),
+    /// The connections that a change opens and closes, and what the internet may do differently.
+    #[command(after_help = "\
+Examples:
+  kilter diff deploy/ new-deploy/
+  kilter diff main...HEAD -- deploy/               in the Git repository here, since both were one
+  kilter diff origin/main.. -o markdown -- deploy/ | gh pr comment --body-file -
+
+Exit codes: 0 nothing differs; 1 something does; 2 bad input.")]
+    Diff(DiffArgs),
+    /// May one end open a connection to another, which rule decides, and what is missing?
+    #[command(after_help = "\
+Examples:
+  kilter why -f shop/ cart payments:8443          a port of a workload
+  kilter why -f shop/ storefront svc/catalog      each port of a Service, at the pods behind it
+  kilter why -f shop/ payments internet:443       every address outside, by range
+  kilter why --name shop pod/web-0 10.244.1.7:80  in a twin; --context CONTEXT asks a cluster
+
+Exit codes: 0 allowed; 1 denied, in part or in whole, or nobody answers; 2 nothing is called so.")]
+    Why(WhyArgs),
     /// Send real packets between every pair of pods of a twin and compare with the model.
     Verify(VerifyArgs),
+    /// Who talks to whom in a twin now, and what was refused by which rule.
+    #[command(after_help = "\
+Examples:
+  kilter flows                                connections that are open now, with the rules that admit them
+  kilter flows --drops                        what was refused lately, and by which rule
+  kilter flows --follow --with cart           what opens and what is refused, as it happens
+  kilter flows --follow --drops -o json | jq -r .rule")]
+    Flows(crate::commands::flows::FlowsArgs),
     /// Measure, with peers beside Kilter in the same run.
     #[command(subcommand)]
     Bench(BenchCommand),
@@ -129,22 +165,6 @@ pub struct DownArgs {
     /// Every twin on this machine.
     #[arg(long)]
     pub all: bool,
-}
-
-/// `kilter connections`.
-#[derive(Debug, Args)]
-pub struct ConnectionsArgs {
-    #[command(flatten)]
-    pub source: SourceArgs,
-    /// Where pods' addresses come from, for policies that name address blocks.
-    #[arg(long, default_value = "10.244.0.0/16")]
-    pub pod_cidr: Ipv4Net,
-    /// Let no ipBlock match a pod, as some analysers do (Kubernetes' conformance tests want them to match).
-    #[arg(long)]
-    pub ip_blocks_exclude_pods: bool,
-    /// How to print the answer.
-    #[arg(short, long, value_enum, default_value = "text")]
-    pub output: Output,
 }
 
 /// `kilter verify`.

@@ -47,7 +47,12 @@ fn describe(error: &anyhow::Error) -> String {
 
 fn classify(error: &anyhow::Error) -> u8 {
     for cause in error.chain() {
-        if cause.is::<SpecError>() || cause.is::<UsageError>() || cause.is::<kilter_manifests::Error>() {
+        let usage = cause.is::<SpecError>()
+            || cause.is::<UsageError>()
+            || cause.is::<kilter_manifests::Error>()
+            || cause.is::<kilter_reach::why::NameError>()
+            || matches!(cause.downcast_ref(), Some(kilter_cluster::Error::Kubeconfig { .. }));
+        if usage {
             return USAGE;
         }
         if cause.is::<MachineError>() {

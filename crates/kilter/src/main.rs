@@ -1,7 +1,10 @@
 //! The command line of Kilter. It parses, calls, prints and exits; what is decided is decided
 //! elsewhere.
 
-#![allow(missing_docs, reason = "fields of the command line are documented where a person reads them: in --help")]
+#![allow(
+    missing_docs,
+    reason = "fields of the command line are documented where a person reads them: in --help"
+)]
 
 mod cli;
 mod commands;
@@ -23,7 +26,10 @@ fn main() -> ExitCode {
         Command::List(args) => commands::list::run(&args),
         Command::Down(args) => commands::down::run(&args),
         Command::Connections(args) => commands::connections::run(&args),
+        Command::Diff(args) => commands::diff::run(&args),
+        Command::Why(args) => commands::why::run(&args),
         Command::Verify(args) => commands::verify::run(&args),
+        Command::Flows(args) => commands::flows::run(&args),
         Command::Bench(args) => commands::bench::run(&args),
         Command::Run(args) => commands::run::run(args),
     };

@@ -107,6 +107,14 @@ pub enum Error {
         /// What is wrong with it.
         message: String,
     },
+    /// A Git revision cannot be had.
+    #[error("{range}: {message}")]
+    Git {
+        /// The revision or the range, as given.
+        range: String,
+        /// What is wrong with it.
+        message: String,
+    },
     /// Objects that the API server would refuse.
     #[error("{}", invalid_text(.0))]
     Invalid(Vec<Invalid>),

@@ -6,7 +6,9 @@
 #![forbid(unsafe_code)]
 
 mod error;
+pub mod git;
 mod kustomize;
+mod lines;
 mod load;
 mod merge;
 mod model;
@@ -14,6 +16,7 @@ mod source;
 mod yaml;
 
 pub use error::{Error, Invalid, Place};
+pub use lines::Lines;
 pub use load::{Loaded, Options, Warning, load};
 pub use model::{cluster, events};
 pub use source::Source;

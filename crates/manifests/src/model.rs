@@ -6,7 +6,7 @@ use std::sync::Arc;
 use kilter_model::{Cluster, Event, Namespace, Origin};
 use kilter_objects::{Error, expand, to_event};
 
-use crate::Loaded;
+use crate::{Lines, Loaded, Object};
 
 /// What the objects say, as events: namespaces (also those that objects only mention), policies,
 /// Services, and one representative pod per workload.
@@ -15,6 +15,7 @@ use crate::Loaded;
 /// An object whose fields have no meaning.
 pub fn events(loaded: &Loaded) -> Result<Vec<Event>, Error> {
     let mut events = vec![];
+    let mut lines = Lines::default();
     let mut mentioned: BTreeSet<Arc<str>> = BTreeSet::new();
     for object in &loaded.objects {
         match kilter_objects::value::namespace(&object.value) {
@@ -26,7 +27,8 @@ pub fn events(loaded: &Loaded) -> Result<Vec<Event>, Error> {
         let pods = expand(&object.value, object.origin.clone())?;
         if !pods.is_empty() {
             events.extend(pods.into_iter().map(Event::Pod));
-        } else if let Some(event) = to_event(&object.value, object.origin.clone())? {
+        } else if let Some(mut event) = to_event(&object.value, object.origin.clone())? {
+            point_at_rules(&mut event, object, &mut lines);
             events.push(event);
         }
     }
@@ -39,6 +41,16 @@ pub fn events(loaded: &Loaded) -> Result<Vec<Event>, Error> {
         .collect();
     events.extend(mentioned.difference(&declared).map(|name| Event::Namespace(implied(name))));
     Ok(events)
+}
+
+/// Gives each rule of a policy its own line instead of the policy's.
+fn point_at_rules(event: &mut Event, object: &Object, lines: &mut Lines) {
+    let Event::NetworkPolicy(policy) = event else { return };
+    for (field, rules) in [("ingress", &mut policy.ingress), ("egress", &mut policy.egress)] {
+        for (i, rule) in rules.iter_mut().flatten().enumerate() {
+            rule.origin = lines.of(&object.value, &object.origin, &format!("/spec/{field}/{i}"));
+        }
+    }
 }
 
 /// A namespace that objects mention and nothing declares: it exists when they are applied, or

@@ -7,6 +7,7 @@ use serde_json::Value;
 use serde_saphyr::Spanned;
 
 use crate::error::{Error, Place};
+use crate::lines::{Tree, Unplaced};
 
 /// A document and the 1-based line on which it starts.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,18 +22,20 @@ pub(crate) struct Document {
 /// one mapping is an error.
 pub(crate) fn documents(path: &str, bytes: &[u8]) -> Result<Vec<Document>, Error> {
     let text = text(path, bytes)?;
-    let options = serde_saphyr::options! {
-        legacy_octal_numbers: true,
-        with_snippet: false,
-        // Far deeper than any manifest, and shallow enough for any stack.
-        budget: serde_saphyr::budget! { max_depth: 256 },
-    };
     let read: Vec<Spanned<Value>> =
-        serde_saphyr::from_multiple_with_options(text, options).map_err(|e| syntax(path, &e))?;
+        serde_saphyr::from_multiple_with_options(text, options()).map_err(|e| syntax(path, &e))?;
     Ok(read
         .into_iter()
         .map(|d| Document { line: u32::try_from(d.referenced.line()).unwrap_or(u32::MAX), value: d.value })
         .collect())
+}
+
+/// The documents' shapes, with the line of every field.
+pub(crate) fn trees(path: &str, bytes: &[u8]) -> Result<Vec<Tree>, Error> {
+    let text = text(path, bytes)?;
+    let read: Vec<Spanned<Unplaced>> =
+        serde_saphyr::from_multiple_with_options(text, options()).map_err(|e| syntax(path, &e))?;
+    Ok(read.into_iter().map(Tree::from).collect())
 }
 
 fn options() -> serde_saphyr::Options {

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod cluster;
+mod family;
 mod labels;
 mod names;
 mod origin;
@@ -15,6 +16,7 @@ mod topology;
 mod traffic;
 
 pub use cluster::{Change, Cluster, Event};
+pub use family::Family;
 pub use labels::{Labels, Operator, Requirement, Selector};
 pub use names::{Direction, NamespacedName, Uid, WorkloadRef};
 pub use origin::Origin;
@@ -23,4 +25,4 @@ pub use policy::{
 };
 pub use ports::{PortRange, PortSet, Protocol};
 pub use topology::{ContainerPort, Namespace, Node, Pod, PodPhase};
-pub use traffic::{Endpoint, EndpointPort, EndpointSlice, Service, ServicePort, ServiceType, TargetPort};
+pub use traffic::{Endpoint, EndpointPort, EndpointSlice, Locality, Service, ServicePort, ServiceType, TargetPort};

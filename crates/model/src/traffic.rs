@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{NamespacedName, Origin, Protocol, Selector, Uid};
+use crate::{Family, NamespacedName, Origin, Protocol, Selector, Uid};
 
 /// A Service, as far as the network is concerned.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,12 +20,28 @@ pub struct Service {
     pub headless: bool,
     /// Its ports.
     pub ports: Vec<ServicePort>,
+    /// `spec.ipFamilies`, the first one's address before the other's; empty until allocated.
+    pub families: Vec<Family>,
+    /// Which endpoints clients of a node are sent to.
+    pub locality: Locality,
     /// Whether DNS and endpoints publish pods that are not ready.
     pub publish_not_ready: bool,
     /// `spec.externalName`, for type ExternalName.
     pub external_name: Option<Arc<str>>,
     /// Where it was declared.
     pub origin: Origin,
+}
+
+/// Whether it matters for a client's choice of endpoint that both are on one node.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Locality {
+    /// It does not.
+    #[default]
+    Anywhere,
+    /// Those of its own node, and all where it has none (`trafficDistribution: PreferSameNode`).
+    PreferNode,
+    /// Those of its own node only (`internalTrafficPolicy: Local`).
+    OnlyNode,
 }
 
 /// `spec.type`.

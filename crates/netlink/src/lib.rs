@@ -9,7 +9,7 @@
 mod address;
 mod error;
 mod handle;
-pub mod ipv6;
+mod impair;
 mod link;
 mod masquerade;
 mod neighbour;
@@ -19,9 +19,10 @@ mod sysctl;
 
 pub use error::Error;
 pub use handle::Netlink;
+pub use impair::Impairment;
 pub use link::{Link, Mac, Peer, Veth};
-pub use masquerade::{Family, Masquerade};
+pub use masquerade::Masquerade;
 pub use neighbour::Neighbour;
 pub use nft::tables as nftables;
 pub use route::{ROUTE_PROTOCOL, Route};
-pub use sysctl::{Setting, read_sysctl, sysctl, sysctls, sysctls_here};
+pub use sysctl::{read_sysctl, sysctl, sysctls, sysctls_here};

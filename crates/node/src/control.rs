@@ -8,6 +8,7 @@ use kilter_wire::control::{Reply, Request};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinHandle;
 use tracing::{debug, warn};
@@ -46,7 +47,10 @@ async fn serve_one(stream: UnixStream, answers: Arc<Answers>) {
     let mut lines = BufReader::new(read).lines();
     while let Ok(Some(line)) = lines.next_line().await {
         let served = match kilter_wire::decode(line.as_bytes()) {
-            Ok(Request::Drops) => return follow_drops(&mut write, &answers).await,
+            Ok(Request::Drops) => return follow(&mut write, answers.agent.drops(), Reply::Drop).await,
+            Ok(Request::Opened) => {
+                return follow(&mut write, answers.agent.opened().await, Reply::Opened).await;
+            }
             Ok(request) => send(&mut write, &answer(request, &answers).await).await,
             Err(error) => send(&mut write, &Reply::Failed(format!("not a request: {error}"))).await,
         };
@@ -61,23 +65,31 @@ async fn answer(request: Request, answers: &Answers) -> Reply {
     match request {
         Request::Status => Reply::Status(Box::new(answers.agent.status().await)),
         Request::Probe(probes) => Reply::Probed(answers.pods.probe(probes).await),
-        Request::Drops => Reply::Failed("BUG: drops are a stream".into()),
+        Request::Flows => match answers.agent.flows().await {
+            Ok(flows) => Reply::Flows(flows),
+            Err(error) => Reply::Failed(format!("the flow table cannot be read: {error:#}")),
+        },
+        Request::RecentDrops => Reply::RecentDrops(answers.agent.recent_drops().await),
+        Request::Drops | Request::Opened => Reply::Failed("BUG: these are streams".into()),
     }
 }
 
-async fn follow_drops(write: &mut OwnedWriteHalf, answers: &Answers) {
-    let mut drops = answers.agent.drops();
+async fn follow<T: Clone>(
+    write: &mut OwnedWriteHalf,
+    mut events: broadcast::Receiver<T>,
+    reply: impl Fn(T) -> Reply,
+) {
     if send(write, &Reply::Following).await.is_err() {
         return;
     }
     loop {
-        match drops.recv().await {
-            Ok(drop) => {
-                if send(write, &Reply::Drop(drop)).await.is_err() {
+        match events.recv().await {
+            Ok(event) => {
+                if send(write, &reply(event)).await.is_err() {
                     return;
                 }
             }
-            Err(RecvError::Lagged(missed)) => warn!(missed, "a follower of drops is too slow"),
+            Err(RecvError::Lagged(missed)) => warn!(missed, "a follower is too slow"),
             Err(RecvError::Closed) => return,
         }
     }

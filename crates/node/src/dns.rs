@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use anyhow::{Context, Result, bail};
-use kilter_dns::{Sockets, Zone, serve};
+use kilter_dns::{Identity, Sockets, Zone, serve};
 use kilter_netns::NetNs;
 use kilter_pods::{Builtin, BuiltinPod, Stop};
 
@@ -36,6 +36,7 @@ async fn start(pod: BuiltinPod, zone: Zone) -> Result<Stop> {
     let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT));
     let sockets = Sockets::open(&netns, address)
         .with_context(|| format!("open port {PORT} in {}/{}", pod.namespace, pod.name))?;
-    let server = serve(sockets, zone, None)?;
+    let identity = Identity { strings: vec![format!("{}/{}", pod.namespace, pod.name), pod.uid.to_string()] };
+    let server = serve(sockets, zone, None, identity)?;
     Ok(Stop::new(server.stop()))
 }

@@ -79,11 +79,11 @@ impl Node {
 fn agent_config(config: &Config) -> kilter_agent::Config {
     kilter_agent::Config {
         node: config.node.as_str().into(),
-        address: config.address,
+        addresses: vec![config.address.into()],
         uplink: config.uplink.clone(),
-        pod_cidr: config.pod_cidr,
-        cluster_pod_cidrs: vec![config.cluster_pod_cidr],
-        service_cidr: config.service_cidr,
+        pod_cidrs: vec![config.pod_cidr.into()],
+        cluster_pod_cidrs: vec![config.cluster_pod_cidr.into()],
+        service_cidrs: vec![config.service_cidr.into()],
         cgroup: config.cgroup.clone(),
         pins: config.pins.clone(),
         ipam: config.directory.join("ipam"),

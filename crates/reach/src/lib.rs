@@ -3,6 +3,9 @@
 #![forbid(unsafe_code)]
 
 pub mod connections;
+pub mod diff;
+pub mod format;
 pub mod interpreter;
+pub mod why;
 
-pub use connections::{Connection, End, Options, Range, connections, port_text};
+pub use connections::{Connection, End, Options, Permitted, Range, connections, port_text};

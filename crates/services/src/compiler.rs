@@ -1,5 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use kilter_model::{Change, Cluster, NamespacedName};
 
@@ -10,6 +11,7 @@ use crate::{Frontend, FrontendRow, Plan, Tables, Write};
 /// worth, however many others there are.
 #[derive(Debug, Default)]
 pub struct Compiler {
+    node: Arc<str>,
     primed: bool,
     tables: Tables,
     /// The frontends that each Service asks for.
@@ -24,17 +26,17 @@ pub struct Compiler {
 }
 
 impl Compiler {
-    /// A compiler for a node on which no rows are written yet.
-    pub fn new() -> Self {
-        Self::default()
+    /// A compiler for the node of this name, on which no rows are written yet.
+    pub fn new(node: Arc<str>) -> Self {
+        Self { node, ..Self::default() }
     }
 
     /// A compiler for a node on which these rows are found. What is right among them stays.
-    pub fn resume(loaded: Tables) -> Self {
+    pub fn resume(node: Arc<str>, loaded: Tables) -> Self {
         let of_backends = loaded.backends.keys().map(|(revision, _)| *revision);
         let of_frontends = loaded.frontends.values().map(|row| row.revision);
         let last_revision = of_backends.chain(of_frontends).max().unwrap_or(0);
-        Self { tables: loaded, last_revision, ..Self::default() }
+        Self { node, tables: loaded, last_revision, ..Self::default() }
     }
 
     /// Brings the rows in step with `cluster`, given what changed since the last call, and says
@@ -98,7 +100,8 @@ impl Compiler {
     fn refresh(&mut self, cluster: &Cluster, name: &NamespacedName, stale: &mut BTreeSet<Frontend>) {
         let is_service = |address| self.cluster_ips.first(&address).is_some();
         let service = cluster.service(name);
-        let now = service.map(|it| select::frontends(cluster, it, is_service)).unwrap_or_default();
+        let now =
+            service.map(|it| select::frontends(cluster, it, &self.node, is_service)).unwrap_or_default();
         stale.extend(self.claims.set(name, now.keys().copied().collect()));
         stale.extend(now.keys().copied());
         if now.is_empty() {

@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use kilter_model::{Cluster, NamespacedName, Service, ServicePort, ServiceType};
+use kilter_model::{Cluster, Endpoint, Locality, NamespacedName, Service, ServicePort, ServiceType};
 
 use crate::{Backend, Frontend};
 
@@ -17,20 +17,30 @@ pub(crate) fn cluster_ips(service: &Service) -> &[IpAddr] {
     }
 }
 
-/// The frontends of one Service and their backends. `is_service` says which addresses are those of
+/// The frontends of one Service and their backends, for clients of `node`. `is_service` says which addresses are those of
 /// Services: no endpoint may be one, or a frontend would stand for another.
 pub(crate) fn frontends(
     cluster: &Cluster,
     service: &Service,
+    node: &str,
     is_service: impl Fn(IpAddr) -> bool,
 ) -> BTreeMap<Frontend, Backends> {
     let mut frontends = BTreeMap::new();
     for address in cluster_ips(service) {
         for port in &service.ports {
             let frontend = Frontend { address: *address, port: port.port, protocol: port.protocol };
-            let backends = backends(cluster, &service.name, port, |endpoint| {
-                endpoint.is_ipv4() == address.is_ipv4() && may_serve(endpoint) && !is_service(endpoint)
-            });
+            let fit = |endpoint: &Endpoint| {
+                let is = endpoint.address;
+                is.is_ipv4() == address.is_ipv4() && may_serve(is) && !is_service(is)
+            };
+            let all = || backends(cluster, &service.name, port, fit);
+            let own =
+                || backends(cluster, &service.name, port, |it| it.node.as_deref() == Some(node) && fit(it));
+            let backends = match service.locality {
+                Locality::Anywhere => all(),
+                Locality::OnlyNode => own(),
+                Locality::PreferNode => Some(own()).filter(|own| !own.is_empty()).unwrap_or_else(all),
+            };
             frontends.insert(frontend, backends);
         }
     }
@@ -48,13 +58,13 @@ fn backends(
     cluster: &Cluster,
     service: &NamespacedName,
     port: &ServicePort,
-    fit: impl Fn(IpAddr) -> bool,
+    fit: impl Fn(&Endpoint) -> bool,
 ) -> Backends {
     let (mut ready, mut last_resort) = (BTreeSet::new(), BTreeSet::new());
     for slice in cluster.slices_of(service) {
         let numbers = slice.ports.iter().filter(|it| it.name == port.name && it.protocol == port.protocol);
         for number in numbers.map(|it| it.port).filter(|it| *it != 0) {
-            for endpoint in slice.endpoints.iter().filter(|it| fit(it.address)) {
+            for endpoint in slice.endpoints.iter().filter(|it| fit(it)) {
                 let backend = Backend { address: endpoint.address, port: number };
                 if endpoint.ready {
                     ready.insert(backend);

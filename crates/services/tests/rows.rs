@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use kilter_model::{
-    Change, Cluster, Endpoint, EndpointPort, EndpointSlice, Event, NamespacedName, Origin, Protocol, Service,
-    ServicePort, ServiceType, TargetPort,
+    Change, Cluster, Endpoint, EndpointPort, EndpointSlice, Event, Locality, NamespacedName, Origin,
+    Protocol, Service, ServicePort, ServiceType, TargetPort,
 };
 use kilter_services::{Backend, Compiler, Frontend, Plan, Tables};
 use proptest::collection::vec;
@@ -36,6 +36,8 @@ fn service(it: &str, cluster_ips: &[&str], ports: Vec<ServicePort>) -> Service {
         cluster_ips: cluster_ips.iter().map(|it| it.parse().unwrap()).collect(),
         headless: false,
         ports,
+        families: vec![],
+        locality: Default::default(),
         publish_not_ready: false,
         external_name: None,
         origin: Origin::Builtin,
@@ -71,7 +73,7 @@ fn backends(tables: &Tables, address: &str, port: u16, protocol: Protocol) -> Op
 }
 
 fn compiled(events: impl IntoIterator<Item = Event>) -> Tables {
-    let mut compiler = Compiler::new();
+    let mut compiler = Compiler::new("here".into());
     compiler.update(&Cluster::from_events(events), &[]);
     compiler.tables().clone()
 }
@@ -135,6 +137,25 @@ fn terminating_endpoints_serve_only_when_nothing_is_ready() {
 }
 
 #[test]
+fn clients_are_sent_to_their_own_node_where_the_service_says_so() {
+    let of = |locality, own_ready: bool| {
+        let service =
+            Service { locality, ..service("dns", &["10.96.0.1"], vec![port("", Protocol::Udp, 53)]) };
+        let own =
+            Endpoint { node: Some("here".into()), ..endpoint("10.244.0.1", own_ready, own_ready, false) };
+        let other = Endpoint { node: Some("there".into()), ..endpoint("10.244.0.2", true, true, false) };
+        let slice = slice("dns-1", "dns", &[("", Protocol::Udp, 53)], vec![own, other]);
+        let tables = compiled([Event::Service(service), Event::EndpointSlice(slice)]);
+        backends(&tables, "10.96.0.1", 53, Protocol::Udp).unwrap().join(" ")
+    };
+    assert_eq!(of(Locality::Anywhere, true), "10.244.0.1:53 10.244.0.2:53");
+    assert_eq!(of(Locality::PreferNode, true), "10.244.0.1:53");
+    assert_eq!(of(Locality::PreferNode, false), "10.244.0.2:53", "its own fails: the others serve");
+    assert_eq!(of(Locality::OnlyNode, true), "10.244.0.1:53");
+    assert_eq!(of(Locality::OnlyNode, false), "", "nobody else may serve");
+}
+
+#[test]
 fn headless_and_external_services_have_no_frontend() {
     let mut headless = service("db", &["10.96.0.1"], vec![port("", Protocol::Tcp, 80)]);
     headless.headless = true;
@@ -157,7 +178,7 @@ fn of_two_services_with_one_address_the_first_by_name_has_it_until_it_goes() {
         ]
     };
     let mut cluster = Cluster::from_events(event("b", 2).into_iter().chain(event("a", 1)));
-    let mut compiler = Compiler::new();
+    let mut compiler = Compiler::new("here".into());
     compiler.update(&cluster, &[]);
     let of = |tables: &Tables| backends(tables, "10.96.0.1", 80, Protocol::Tcp);
     assert_eq!(of(compiler.tables()), Some(vec!["10.244.0.1:1".to_owned()]));
@@ -170,13 +191,17 @@ fn of_two_services_with_one_address_the_first_by_name_has_it_until_it_goes() {
 fn a_change_touches_only_its_own_frontends() {
     let web = |it: &str, ip: &str| Event::Service(service(it, &[ip], vec![port("", Protocol::Tcp, 80)]));
     let mut cluster = Cluster::from_events([web("a", "10.96.0.1"), web("b", "10.96.0.2")]);
-    let mut compiler = Compiler::new();
+    let mut compiler = Compiler::new("here".into());
     compiler.update(&cluster, &[]);
     let endpoints = vec![endpoint("10.244.0.1", true, true, false)];
     let event = Event::EndpointSlice(slice("a-1", "a", &[("", Protocol::Tcp, 8080)], endpoints));
     let change = cluster.apply(event).unwrap();
     let plan = compiler.update(&cluster, &[change]);
     assert_eq!(plan.writes().count(), 2, "one backend and one frontend: {plan:?}");
+}
+
+fn is_own(endpoint: &Endpoint) -> bool {
+    endpoint.node.as_deref() == Some("here")
 }
 
 /// What the rows should say, read off the cluster without any index.
@@ -208,9 +233,19 @@ fn expected(cluster: &Cluster) -> BTreeMap<Frontend, Vec<Backend>> {
                     }
                     found.into_iter().collect::<Vec<_>>()
                 };
-                let ready = found(|it| it.ready);
-                let terminating = found(|it| !it.ready && it.serving && it.terminating);
-                let backends = if ready.is_empty() { terminating } else { ready };
+                let either =
+                    |ready: Vec<Backend>, terminating| if ready.is_empty() { terminating } else { ready };
+                let anywhere =
+                    either(found(|it| it.ready), found(|it| !it.ready && it.serving && it.terminating));
+                let own = either(
+                    found(|it| it.ready && is_own(it)),
+                    found(|it| !it.ready && it.serving && it.terminating && is_own(it)),
+                );
+                let backends = match service.locality {
+                    Locality::Anywhere => anywhere,
+                    Locality::PreferNode if own.is_empty() => anywhere,
+                    _ => own,
+                };
                 let frontend = Frontend { address, port: port.port, protocol: port.protocol };
                 all.entry(frontend).or_insert(backends);
             }
@@ -263,17 +298,22 @@ fn event() -> impl Strategy<Value = Event> {
             0..=2,
         )
     };
+    let locality = select(vec![Locality::Anywhere, Locality::PreferNode, Locality::OnlyNode]);
     let new_service =
-        (names(), subsequence(CLUSTER_IPS.to_vec(), 0..=2), ports(), proptest::bool::weighted(0.1)).prop_map(
-            |(it, ips, ports, headless)| {
+        (names(), subsequence(CLUSTER_IPS.to_vec(), 0..=2), ports(), proptest::bool::weighted(0.1), locality)
+            .prop_map(|(it, ips, ports, headless, locality)| {
                 let mut service =
                     service(it, &ips, ports.into_iter().map(|(n, p, number)| port(n, p, number)).collect());
                 service.headless = headless;
+                service.locality = locality;
                 Event::Service(service)
-            },
-        );
-    let new_endpoint = (select(ENDPOINTS.to_vec()), any::<bool>(), any::<bool>(), any::<bool>())
-        .prop_map(|(address, ready, serving, terminating)| endpoint(address, ready, serving, terminating));
+            });
+    let node = || select(vec![None, Some("here"), Some("there")]);
+    let new_endpoint = (select(ENDPOINTS.to_vec()), any::<bool>(), any::<bool>(), any::<bool>(), node())
+        .prop_map(|(address, ready, serving, terminating, node)| Endpoint {
+            node: node.map(Into::into),
+            ..endpoint(address, ready, serving, terminating)
+        });
     let new_slice =
         (0..2, names(), ports(), vec(new_endpoint, 0..4)).prop_map(|(number, it, ports, endpoints)| {
             Event::EndpointSlice(slice(&format!("{it}-{number}"), it, &ports, endpoints))
@@ -295,7 +335,7 @@ proptest! {
 
     #[test]
     fn no_reader_sees_half_of_each(batches in vec(vec(event(), 1..5), 1..10)) {
-        let (mut cluster, mut compiler, mut tables) = (Cluster::default(), Compiler::new(), Tables::default());
+        let (mut cluster, mut compiler, mut tables) = (Cluster::default(), Compiler::new("here".into()), Tables::default());
         for batch in batches {
             let changes = apply(&mut cluster, batch);
             let plan = compiler.update(&cluster, &changes);
@@ -310,9 +350,9 @@ proptest! {
     fn rows_that_are_found_and_right_stay(before in vec(event(), 1..20), more in vec(event(), 0..5)) {
         let mut cluster = Cluster::from_events(before);
         let mut tables = compiled_from(&cluster);
-        prop_assert!(Compiler::resume(tables.clone()).update(&cluster, &[]).is_empty());
+        prop_assert!(Compiler::resume("here".into(), tables.clone()).update(&cluster, &[]).is_empty());
         apply(&mut cluster, more);
-        let mut compiler = Compiler::resume(tables.clone());
+        let mut compiler = Compiler::resume("here".into(), tables.clone());
         let plan = compiler.update(&cluster, &[]);
         check_plan(&mut tables, &plan)?;
         prop_assert_eq!(content(&tables), expected(&cluster));
@@ -320,7 +360,7 @@ proptest! {
 }
 
 fn compiled_from(cluster: &Cluster) -> Tables {
-    let mut compiler = Compiler::new();
+    let mut compiler = Compiler::new("here".into());
     compiler.update(cluster, &[]);
     compiler.tables().clone()
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use kilter_wire::control::{Drop, NodeStatus, Outcome, Probe, Reply, Request};
+use kilter_wire::control::{Drop, Flow, NodeStatus, Opened, Outcome, Probe, Reply, Request};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
@@ -40,15 +40,60 @@ impl NodeClient {
         }
     }
 
+    /// The connections that the node tracks now.
+    pub async fn flows(&mut self) -> Result<Vec<Flow>> {
+        match self.ask(&Request::Flows).await? {
+            Reply::Flows(flows) => Ok(flows),
+            other => self.unexpected(&other),
+        }
+    }
+
+    /// The packets that the node refused in the recent past, oldest first.
+    pub async fn recent_drops(&mut self) -> Result<Vec<Drop>> {
+        match self.ask(&Request::RecentDrops).await? {
+            Reply::RecentDrops(drops) => Ok(drops),
+            other => self.unexpected(&other),
+        }
+    }
+
     /// Follows the node's drops until the receiver is dropped. Returns once following has begun.
-    pub async fn follow_drops(mut self, to: mpsc::UnboundedSender<Drop>) -> Result<()> {
-        match self.ask(&Request::Drops).await? {
+    pub async fn follow_drops<T>(self, to: mpsc::UnboundedSender<T>) -> Result<()>
+    where
+        T: From<Drop> + Send + 'static,
+    {
+        self.follow(Request::Drops, to, |reply| match reply {
+            Reply::Drop(drop) => Some(drop.into()),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Follows the connections that are opened on the node until the receiver is dropped.
+    pub async fn follow_opened<T>(self, to: mpsc::UnboundedSender<T>) -> Result<()>
+    where
+        T: From<Opened> + Send + 'static,
+    {
+        self.follow(Request::Opened, to, |reply| match reply {
+            Reply::Opened(opened) => Some(opened.into()),
+            _ => None,
+        })
+        .await
+    }
+
+    async fn follow<T: Send + 'static>(
+        mut self,
+        request: Request,
+        to: mpsc::UnboundedSender<T>,
+        wanted: fn(Reply) -> Option<T>,
+    ) -> Result<()> {
+        match self.ask(&request).await? {
             Reply::Following => {}
             other => return self.unexpected(&other),
         }
         tokio::spawn(async move {
-            while let Ok(Reply::Drop(drop)) = self.receive().await {
-                if to.send(drop).is_err() {
+            while let Ok(reply) = self.receive().await {
+                let Some(event) = wanted(reply) else { return };
+                if to.send(event).is_err() {
                     return;
                 }
             }

@@ -74,7 +74,7 @@ fn config(spec: &TwinSpec, sockets: Sockets, pki: &Pki) -> Result<Config> {
         certificates: certificate_chain,
         key,
         tokens: vec![token(&pki.admin_token, "admin"), token(&pki.node_token, "system:nodes")],
-        service_cidr: spec.service_cidr,
+        service_cidrs: vec![spec.service_cidr.into()],
         advertise: SocketAddr::from((spec.api_address(), API_PORT)),
         kubelet: Kubelet {
             ca: certificates(&pki.ca_certificate)?.into_iter().next(),

@@ -8,6 +8,7 @@ mod client;
 pub mod control_plane;
 mod down;
 mod fabric;
+pub mod flows;
 mod host;
 mod kubeconfig;
 mod lock;

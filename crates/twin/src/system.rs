@@ -35,6 +35,8 @@ fn dns_service(spec: &TwinSpec) -> Value {
         "spec": {
             "clusterIP": spec.dns_service_ip().to_string(),
             "selector": {"k8s-app": "kube-dns"},
+            // A node asks its own; only where that is not ready does it ask the others.
+            "trafficDistribution": "PreferSameNode",
             "ports": [
                 {"name": "dns", "port": 53, "protocol": "UDP"},
                 {"name": "dns-tcp", "port": 53, "protocol": "TCP"},
@@ -60,6 +62,7 @@ fn dns_daemonset() -> Value {
                     "containers": [{
                         "name": "dns",
                         "image": "kilter.dev/dns",
+                        "readinessProbe": {"tcpSocket": {"port": 53}, "periodSeconds": 2},
                         "ports": [
                             {"name": "dns", "containerPort": 53, "protocol": "UDP"},
                             {"name": "dns-tcp", "containerPort": 53, "protocol": "TCP"},

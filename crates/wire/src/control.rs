@@ -1,7 +1,8 @@
 //! What other processes of Kilter ask a node process, over its control socket.
 //!
-//! A connection carries any number of requests, each answered by one [`Reply`], in order;
-//! [`Request::Drops`] alone turns the connection into a stream of [`Reply::Drop`].
+//! A connection carries any number of requests, each answered by one [`Reply`], in order.
+//! [`Request::Drops`] and [`Request::Opened`] turn the connection into a stream of [`Reply::Drop`] or
+//! [`Reply::Opened`].
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -17,6 +18,12 @@ pub enum Request {
     Probe(Vec<Probe>),
     /// Stream every refused packet from now on. The first reply is [`Reply::Following`].
     Drops,
+    /// Stream every connection that is opened from now on. The first reply is [`Reply::Following`].
+    Opened,
+    /// The connections that the node tracks now.
+    Flows,
+    /// The refused packets of the recent past, oldest first.
+    RecentDrops,
 }
 
 /// An answer of a node process.
@@ -27,10 +34,16 @@ pub enum Reply {
     Status(Box<NodeStatus>),
     /// To [`Request::Probe`], in the order asked.
     Probed(Vec<Outcome>),
-    /// [`Request::Drops`] has begun.
+    /// [`Request::Drops`] or [`Request::Opened`] has begun.
     Following,
     /// A refused packet.
     Drop(Drop),
+    /// A connection was opened.
+    Opened(Opened),
+    /// To [`Request::Flows`].
+    Flows(Vec<Flow>),
+    /// To [`Request::RecentDrops`].
+    RecentDrops(Vec<Drop>),
     /// The request could not be served.
     Failed(String),
 }
@@ -116,6 +129,59 @@ pub struct Drop {
     /// Why, in the words of `kilter flows` (`policy`, `spoofed source`, `no endpoint`...).
     pub reason: String,
     /// The rule or the isolation that decided, where policy did.
+    pub rule: Option<String>,
+}
+
+/// A connection that a node tracks. One between pods of two nodes is tracked by both, each knowing
+/// the rule of its own side.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Flow {
+    /// The node that tracks it.
+    pub node: String,
+    /// Who opened it: address and port (an ICMP echo has its identifier as both ports).
+    pub from: (IpAddr, u16),
+    /// Towards whom.
+    pub to: (IpAddr, u16),
+    /// As in [`Drop::protocol`].
+    pub protocol: String,
+    /// How far it is.
+    pub state: FlowState,
+    /// The rule that lets the opener out, where this node judged that.
+    pub egress: Option<String>,
+    /// The rule that lets it in, where this node judged that.
+    pub ingress: Option<String>,
+}
+
+/// How far a connection is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum FlowState {
+    /// Only its opener has sent.
+    Opening,
+    /// Both ends have sent.
+    Established,
+    /// Policy allows it no longer.
+    Revoked,
+}
+
+/// A connection that was opened and allowed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Opened {
+    /// The node that saw it.
+    pub node: String,
+    /// Microseconds since the epoch.
+    pub at: u64,
+    /// Whose side judged last: `egress` or `ingress`.
+    pub direction: String,
+    /// Who opened it.
+    pub from: (IpAddr, u16),
+    /// Towards whom.
+    pub to: (IpAddr, u16),
+    /// As in [`Drop::protocol`].
+    pub protocol: String,
+    /// The rule that allows it; none where no policy applies.
     pub rule: Option<String>,
 }
 

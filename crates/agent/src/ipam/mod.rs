@@ -1,16 +1,20 @@
 //! Addresses of this node's pods: who holds which, since when, and when a freed one may be used again.
 //!
-//! [`Pool`] decides and knows no files and no clock; [`Store`] keeps it on disk, one small file a
+//! [`Blocks`] decide and know no files and no clock; [`Store`] keeps them on disk, one small file a
 //! container, so that ADD writes a few hundred bytes however many pods there are.
 
+mod blocks;
 mod pool;
 mod store;
+mod usage;
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use ipnet::IpNet;
 use kilter_model::Uid;
 use serde::{Deserialize, Serialize};
 
+pub use blocks::{Blocks, Exhausted};
 pub use pool::{Pool, PoolError};
 pub use store::{Store, StoreError};
 
@@ -24,8 +28,8 @@ pub type Millis = u64;
 pub struct Reservation {
     /// `CNI_CONTAINERID`.
     pub container: String,
-    /// The address.
-    pub address: Ipv4Addr,
+    /// Its addresses, one of each family, in the order of `status.podIPs`.
+    pub addresses: Vec<IpAddr>,
     /// The pod's UID.
     pub uid: Uid,
     /// The pod's name, `namespace/name`, for people.
@@ -49,4 +53,20 @@ pub enum Stage {
     Wired,
     /// Cut off; its link still has to go. A restart finishes that.
     Leaving,
+}
+
+/// An address as a number, in which those of a block follow each other.
+fn number_of(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(v4) => u32::from(v4).into(),
+        IpAddr::V6(v6) => v6.into(),
+    }
+}
+
+/// The address of a number, in the family of a block that covers it.
+fn address_at(number: u128, block: IpNet) -> IpAddr {
+    match block {
+        IpNet::V4(_) => Ipv4Addr::from(number as u32).into(),
+        IpNet::V6(_) => Ipv6Addr::from(number).into(),
+    }
 }

@@ -1,57 +1,57 @@
 use std::collections::{BTreeMap, VecDeque};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
-use super::Millis;
+use super::usage::Usage;
+use super::{Millis, address_at, number_of};
 
 /// How long a freed address rests: other nodes may still take its packets for the old pod's.
-const QUARANTINE: Duration = Duration::from_secs(30);
+pub const QUARANTINE: Duration = Duration::from_secs(30);
+
+/// Freed addresses whose order outlives a restart, beside those that still rest. What is forgotten was
+/// freed before them, so taking it for never used keeps the order.
+const REMEMBERED: usize = 256;
+
+/// An IPv6 block is endless; as many of its addresses as the largest IPv4 block of a node has do.
+const MOST: u128 = 1 << 16;
 
 /// The addresses of one block. Least recently freed first, and never within [`QUARANTINE`].
 #[derive(Debug, Clone)]
 pub struct Pool {
-    block: Ipv4Net,
+    block: IpNet,
     /// The lowest address that has never been given out, and what follows it.
-    fresh: u32,
+    fresh: u128,
+    /// After the last address that pods may have.
+    end: u128,
     /// Freed addresses and when they were freed, oldest first.
-    freed: VecDeque<(Ipv4Addr, Millis)>,
-    held: BTreeMap<Ipv4Addr, String>,
+    freed: VecDeque<(IpAddr, Millis)>,
+    held: BTreeMap<IpAddr, String>,
 }
 
 /// Why there is no address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PoolError {
-    /// The block cannot hold a pod: its first two addresses and its last are reserved.
-    #[error("{block} has no room for pods; a node needs a block of /29 or larger")]
+    /// The block cannot hold a pod: its first two addresses, and the last of IPv4, are reserved.
+    #[error("{block} has no room for pods; a node needs a block of /29 (IPv4) or /125 (IPv6) or larger")]
     TooSmall {
         /// The block.
-        block: Ipv4Net,
+        block: IpNet,
     },
-    /// Every address is a pod's.
-    #[error(
-        "no address left in {block}: all {held} belong to pods; delete pods here or give nodes larger blocks"
-    )]
-    Exhausted {
-        /// The block.
-        block: Ipv4Net,
-        /// How many pods hold one.
-        held: usize,
+    /// Two blocks share addresses.
+    #[error("the pod blocks {a} and {b} overlap; give each node blocks of its own")]
+    Overlap {
+        /// One.
+        a: IpNet,
+        /// The other.
+        b: IpNet,
     },
-    /// Some are free, but not yet to be used again.
-    #[error("every free address in {block} was freed less than {}s ago; the next is ready in {wait_ms} ms", QUARANTINE.as_secs())]
-    Resting {
-        /// The block.
-        block: Ipv4Net,
-        /// Until the first of them may be used.
-        wait_ms: u64,
-    },
-    /// Two containers claim one address, or the address is not of this block.
+    /// Two containers claim one address, or the address is of no block.
     #[error("{address} cannot be {container}'s: {why}")]
     Conflict {
         /// The address.
-        address: Ipv4Addr,
+        address: IpAddr,
         /// Who claims it.
         container: String,
         /// What speaks against it.
@@ -60,26 +60,34 @@ pub enum PoolError {
 }
 
 impl Pool {
-    /// A pool of a block in which nothing is held.
-    pub fn new(block: Ipv4Net) -> Result<Self, PoolError> {
-        if block.prefix_len() > 29 {
+    /// All addresses of a block but the network's own, the one that people expect a gateway at, and
+    /// the broadcast address.
+    pub fn new(block: IpNet) -> Result<Self, PoolError> {
+        let block = block.trunc();
+        let first = number_of(block.network());
+        let bits = u32::from(block.max_prefix_len() - block.prefix_len());
+        if bits < 3 {
             return Err(PoolError::TooSmall { block });
         }
-        Ok(Self { block, fresh: first(block), freed: VecDeque::new(), held: BTreeMap::new() })
+        let broadcast = u128::from(block.addr().is_ipv4());
+        let end = first.saturating_add((1u128.checked_shl(bits).unwrap_or(MOST) - broadcast).min(MOST));
+        Ok(Self { block, fresh: first + 2, end, freed: VecDeque::new(), held: BTreeMap::new() })
     }
 
-    /// Gives an address to a container.
-    pub fn allocate(&mut self, container: &str, now: Millis) -> Result<Ipv4Addr, PoolError> {
-        let address = match self.next_fresh() {
-            Some(address) => address,
-            None => self.next_freed(now)?,
-        };
+    /// The block.
+    pub fn block(&self) -> IpNet {
+        self.block
+    }
+
+    /// Gives an address to a container, or says when there may be one.
+    pub fn allocate(&mut self, container: &str, now: Millis) -> Result<IpAddr, Usage> {
+        let address = self.next_fresh().or_else(|| self.next_freed(now)).ok_or_else(|| self.usage(now))?;
         self.held.insert(address, container.to_owned());
         Ok(address)
     }
 
     /// Gives a container the address that it held before a restart.
-    pub fn adopt(&mut self, container: &str, address: Ipv4Addr) -> Result<(), PoolError> {
+    pub fn adopt(&mut self, container: &str, address: IpAddr) -> Result<(), PoolError> {
         let conflict = |why| PoolError::Conflict { address, container: container.to_owned(), why };
         if !self.covers(address) {
             return Err(conflict(format!("it is not a pod address of {}", self.block)));
@@ -94,7 +102,7 @@ impl Pool {
 
     /// Takes an address back; nothing happens if nobody holds it. One that no packet ever carried
     /// (`used` is false) need not rest.
-    pub fn release(&mut self, address: Ipv4Addr, now: Millis, used: bool) {
+    pub fn release(&mut self, address: IpAddr, now: Millis, used: bool) {
         if self.held.remove(&address).is_none() {
             return;
         }
@@ -106,23 +114,38 @@ impl Pool {
     }
 
     /// Remembers addresses that were freed before a restart, in any order.
-    pub fn remember_freed(&mut self, freed: impl IntoIterator<Item = (Ipv4Addr, Millis)>) {
-        let mut all: BTreeMap<Ipv4Addr, Millis> = self.freed.drain(..).collect();
+    pub fn remember_freed(&mut self, freed: impl IntoIterator<Item = (IpAddr, Millis)>) {
+        let mut all: BTreeMap<IpAddr, Millis> = self.freed.drain(..).collect();
         all.extend(freed.into_iter().filter(|(address, _)| self.covers(*address)));
         all.retain(|address, _| !self.held.contains_key(address));
         self.freed = all.into_iter().collect();
         self.freed.make_contiguous().sort_by_key(|(_, at)| *at);
     }
 
-    /// The freed addresses and when they were freed, oldest first.
-    pub fn freed(&self) -> impl Iterator<Item = (Ipv4Addr, Millis)> + '_ {
-        self.freed.iter().copied()
+    /// What a restart must know of the freed addresses, oldest first.
+    pub fn memory(&self, now: Millis) -> impl Iterator<Item = (IpAddr, Millis)> + '_ {
+        let rested = self.freed.partition_point(|(_, at)| has_rested(*at, now));
+        let forgotten = self.freed.len().saturating_sub(REMEMBERED).min(rested);
+        self.freed.iter().skip(forgotten).copied()
+    }
+
+    /// Who holds how much of the block.
+    pub fn usage(&self, now: Millis) -> Usage {
+        let rested = self.freed.partition_point(|(_, at)| has_rested(*at, now));
+        let next = self.freed.get(rested).map(|(_, at)| at + QUARANTINE.as_millis() as Millis);
+        Usage { block: self.block, held: self.held.len(), resting: self.freed.len() - rested, next, now }
+    }
+
+    /// Whether an address is one that pods may have.
+    pub fn covers(&self, address: IpAddr) -> bool {
+        let first = number_of(self.block.network()) + 2;
+        self.block.contains(&address) && (first..self.end).contains(&number_of(address))
     }
 
     /// Never given out since this pool was made. Those adopted or remembered are skipped.
-    fn next_fresh(&mut self) -> Option<Ipv4Addr> {
-        while self.fresh < u32::from(self.block.broadcast()) {
-            let address = Ipv4Addr::from(self.fresh);
+    fn next_fresh(&mut self) -> Option<IpAddr> {
+        while self.fresh < self.end {
+            let address = address_at(self.fresh, self.block);
             self.fresh += 1;
             if !self.held.contains_key(&address) && !self.freed.iter().any(|(freed, _)| *freed == address) {
                 return Some(address);
@@ -131,30 +154,18 @@ impl Pool {
         None
     }
 
-    fn next_freed(&mut self, now: Millis) -> Result<Ipv4Addr, PoolError> {
-        let quarantine = QUARANTINE.as_millis() as Millis;
-        match self.freed.front() {
-            None => Err(PoolError::Exhausted { block: self.block, held: self.held.len() }),
-            Some((_, at)) if now.saturating_sub(*at) < quarantine => {
-                let wait_ms = quarantine - now.saturating_sub(*at);
-                Err(PoolError::Resting { block: self.block, wait_ms })
-            }
-            Some((address, _)) => {
-                let address = *address;
-                self.freed.pop_front();
-                Ok(address)
-            }
+    fn next_freed(&mut self, now: Millis) -> Option<IpAddr> {
+        let (address, at) = *self.freed.front()?;
+        if !has_rested(at, now) {
+            return None;
         }
-    }
-
-    fn covers(&self, address: Ipv4Addr) -> bool {
-        (first(self.block)..u32::from(self.block.broadcast())).contains(&u32::from(address))
+        self.freed.pop_front();
+        Some(address)
     }
 }
 
-/// After the network's own address and the one that people expect a gateway at.
-fn first(block: Ipv4Net) -> u32 {
-    u32::from(block.network()) + 2
+fn has_rested(freed_at: Millis, now: Millis) -> bool {
+    now.saturating_sub(freed_at) >= QUARANTINE.as_millis() as Millis
 }
 
 #[cfg(test)]
@@ -171,21 +182,27 @@ mod tests {
         Pool::new(block.parse().unwrap()).unwrap()
     }
 
-    fn ip(text: &str) -> Ipv4Addr {
+    fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()
     }
 
     #[test]
-    fn the_first_two_addresses_and_the_last_are_nobodys() {
-        let mut pool = pool("10.244.1.0/29");
-        let all: Vec<_> = (0..5).map(|i| pool.allocate(&format!("c{i}"), 0).unwrap().octets()[3]).collect();
-        assert_eq!(all, [2, 3, 4, 5, 6]);
-        let error = pool.allocate("one more", 0).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "no address left in 10.244.1.0/29: all 5 belong to pods; delete pods here or give nodes larger blocks"
-        );
-        assert!(Pool::new("10.244.1.0/30".parse().unwrap()).is_err());
+    fn the_first_two_addresses_and_the_broadcast_address_are_nobodys() {
+        let mut four = pool("10.244.1.0/29");
+        let all: Vec<_> = (0..5).map(|i| four.allocate(&format!("c{i}"), 0).unwrap().to_string()).collect();
+        assert_eq!(all, ["10.244.1.2", "10.244.1.3", "10.244.1.4", "10.244.1.5", "10.244.1.6"]);
+        assert_eq!(four.allocate("one more", 0).unwrap_err().held, 5);
+        let mut six = pool("fd00:244::/125");
+        let all: Vec<_> = (0..6).map(|i| six.allocate(&format!("c{i}"), 0).unwrap().to_string()).collect();
+        assert_eq!((all[0].as_str(), all[5].as_str()), ("fd00:244::2", "fd00:244::7"));
+        assert!(six.allocate("one more", 0).is_err());
+        for small in ["10.244.1.0/30", "fd00::/126"] {
+            assert!(Pool::new(small.parse().unwrap()).is_err(), "{small}");
+        }
+        // No arithmetic overflows at either end.
+        for large in ["::/0", "0.0.0.0/0", "fd00::/64", "255.255.255.0/24"] {
+            assert!(pool(large).allocate("c", 0).is_ok(), "{large}");
+        }
     }
 
     #[test]
@@ -196,8 +213,8 @@ mod tests {
         }
         pool.release(ip("10.244.1.5"), 1_000, true);
         pool.release(ip("10.244.1.3"), 2_000, true);
-        let block = "10.244.1.0/29".parse().unwrap();
-        assert_eq!(pool.allocate("d", 2_000), Err(PoolError::Resting { block, wait_ms: REST - 1_000 }));
+        let resting = pool.allocate("d", 2_000).unwrap_err();
+        assert_eq!((resting.held, resting.resting, resting.next), (3, 2, Some(1_000 + REST)));
         assert_eq!(pool.allocate("d", 1_000 + REST), Ok(ip("10.244.1.5")));
         assert!(pool.allocate("e", 1_000 + REST).is_err());
         assert_eq!(pool.allocate("e", 2_000 + REST), Ok(ip("10.244.1.3")));
@@ -223,17 +240,33 @@ mod tests {
         assert!(pool.adopt("b", ip("10.244.1.1")).is_err());
         assert_eq!(pool.allocate("c", 600), Ok(ip("10.244.1.5")));
         assert_eq!(pool.allocate("d", 600), Ok(ip("10.244.1.6")));
-        assert!(matches!(pool.allocate("e", 600), Err(PoolError::Resting { .. })));
+        assert!(pool.allocate("e", 600).is_err());
         assert_eq!(pool.allocate("e", 100 + REST), Ok(ip("10.244.1.3")));
+    }
+
+    #[test]
+    fn the_memory_is_bounded_and_keeps_what_rests() {
+        let mut pool = pool("fd00:244::/64");
+        for i in 0..600u64 {
+            let address = pool.allocate("c", 0).unwrap();
+            pool.release(address, i, true);
+        }
+        assert_eq!(pool.memory(600).count(), 600, "all of them rest");
+        assert_eq!(pool.memory(599 + REST).count(), REMEMBERED);
+        assert_eq!(pool.memory(100 + REST).count(), 599 - 100);
     }
 
     proptest! {
         /// Whatever happens in whatever order: no address is held twice, none is reserved, none comes
         /// back before it has rested, and none is lost.
         #[test]
-        fn no_address_is_doubled_hurried_or_lost(steps in proptest::collection::vec((0u8..3, 0u64..20_000, any::<usize>()), 1..200)) {
-            let mut pool = pool("10.244.1.0/28");
-            let (mut held, mut freed_at) = (Vec::<Ipv4Addr>::new(), BTreeMap::<Ipv4Addr, Millis>::new());
+        fn no_address_is_doubled_hurried_or_lost(
+            steps in proptest::collection::vec((0u8..3, 0u64..20_000, any::<usize>()), 1..200),
+            six in any::<bool>(),
+        ) {
+            let (block, room) = if six { ("fd00:244::/124", 14) } else { ("10.244.1.0/28", 13) };
+            let mut pool = pool(block);
+            let (mut held, mut freed_at) = (Vec::<IpAddr>::new(), BTreeMap::<IpAddr, Millis>::new());
             let mut now = 1_000_000;
             for (step, (kind, passed, pick)) in steps.into_iter().enumerate() {
                 now += passed;
@@ -241,7 +274,7 @@ mod tests {
                     if let Ok(address) = pool.allocate(&format!("c{step}"), now) {
                         prop_assert!(!held.contains(&address));
                         prop_assert!(freed_at.get(&address).is_none_or(|at| now - at >= REST));
-                        prop_assert!((2..15).contains(&address.octets()[3]));
+                        prop_assert!(pool.covers(address));
                         held.push(address);
                     }
                 } else if !held.is_empty() {
@@ -254,8 +287,8 @@ mod tests {
             while let Ok(address) = pool.allocate("rest", rested) {
                 held.push(address);
             }
-            prop_assert_eq!(held.iter().collect::<BTreeSet<_>>().len(), 13);
-            prop_assert_eq!(held.len(), 13);
+            prop_assert_eq!(held.iter().collect::<BTreeSet<_>>().len(), room);
+            prop_assert_eq!(held.len(), room);
         }
     }
 }

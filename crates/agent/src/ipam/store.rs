@@ -1,6 +1,6 @@
 use std::fs;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use super::{Millis, Reservation, Stage};
@@ -29,12 +29,15 @@ pub struct Loaded {
     /// Reservations and how far each was.
     pub reservations: Vec<(Stage, Reservation)>,
     /// Addresses and when they were freed.
-    pub freed: Vec<(Ipv4Addr, Millis)>,
+    pub freed: Vec<(IpAddr, Millis)>,
     /// Files that hold no record; left where they are, for people to look at.
     pub unreadable: Vec<PathBuf>,
 }
 
 const FREED: &str = "freed.json";
+
+/// The extension of a file that is being written.
+const PART: &str = "part";
 
 impl Stage {
     const ALL: [Stage; 3] = [Stage::Wiring, Stage::Wired, Stage::Leaving];
@@ -63,6 +66,10 @@ impl Store {
             let path = entry.map_err(failed("list", &self.directory))?.path();
             let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
             let stage = Stage::ALL.into_iter().find(|stage| stage.extension() == extension);
+            if extension == PART {
+                // Its writer was killed before the rename, so nothing was promised on it.
+                fs::remove_file(&path).map_err(failed("remove", &path))?;
+            }
             if path.file_name().is_some_and(|name| name == FREED) {
                 match read(&path)? {
                     Some(freed) => loaded.freed = freed,
@@ -108,7 +115,7 @@ impl Store {
     }
 
     /// Records which addresses were freed when.
-    pub fn write_freed(&self, freed: &[(Ipv4Addr, Millis)]) -> Result<(), StoreError> {
+    pub fn write_freed(&self, freed: &[(IpAddr, Millis)]) -> Result<(), StoreError> {
         self.write(&self.directory.join(FREED), &freed)
     }
 
@@ -118,7 +125,7 @@ impl Store {
 
     fn write(&self, path: &Path, value: &impl serde::Serialize) -> Result<(), StoreError> {
         let json = serde_json::to_vec(value).map_err(|e| failed("encode", path)(e.into()))?;
-        let part = path.with_extension("part");
+        let part = path.with_extension(PART);
         fs::write(&part, json).map_err(failed("write", &part))?;
         fs::rename(&part, path).map_err(failed("rename", &part))
     }
@@ -142,7 +149,7 @@ mod tests {
     fn reservation(container: &str, since: Millis) -> Reservation {
         Reservation {
             container: container.into(),
-            address: Ipv4Addr::new(10, 244, 1, 7),
+            addresses: vec!["10.244.1.7".parse().unwrap(), "fd00:244:1::7".parse().unwrap()],
             uid: "u-1".into(),
             pod: "shop/web".into(),
             network: "kilter".into(),
@@ -164,7 +171,7 @@ mod tests {
         store.advance("nobody", Stage::Wiring, Stage::Wired).unwrap();
         store.remove("gone").unwrap();
         store.remove("gone").unwrap();
-        let freed = vec![(Ipv4Addr::new(10, 244, 1, 9), 77)];
+        let freed = vec![("10.244.1.9".parse().unwrap(), 77)];
         store.write_freed(&freed).unwrap();
         let expected =
             vec![(Stage::Wiring, reservation("early", 1)), (Stage::Leaving, reservation("late", 9))];
@@ -180,5 +187,6 @@ mod tests {
         let loaded = store.load().unwrap();
         assert_eq!(loaded.unreadable, [directory.path().join("bad.wired")]);
         assert!(loaded.reservations.is_empty());
+        assert!(!directory.path().join("half.part").exists());
     }
 }

@@ -172,6 +172,32 @@ fn a_restart_takes_over_what_lives_and_removes_what_does_not() {
 }
 
 #[test]
+fn an_add_or_a_del_that_a_crash_cut_short_is_finished() {
+    let mut world = World::new("crash");
+    let cluster = || [namespace("shop"), pod("wiring"), pod("leaving"), pod("wired")];
+    world.apply(cluster());
+    let pods = [world.add("wiring"), world.add("leaving"), world.add("wired")];
+    world.stop();
+    // As a process leaves it that is killed before it has recorded what it had done.
+    let directory = world.directory.path().join("ipam");
+    let record = |name: &str| directory.join(name);
+    std::fs::rename(record("c-wiring.wired"), record("c-wiring.wiring")).unwrap();
+    std::fs::rename(record("c-leaving.wired"), record("c-leaving.leaving")).unwrap();
+    std::fs::write(record("c-new.part"), "{").unwrap();
+    world.start_unsynced();
+    world.tell(cluster());
+    world.send(kilter_cluster::Resource::ALL.map(kilter_cluster::Update::Synced).into());
+    wait_until(PATIENCE, "only what was wired stays", || {
+        world.records() == ["c-wired.wired"] && world.pod_links() == [pods[2].link.as_str()]
+    });
+    // Their addresses rest, and are not lost.
+    let freed = std::fs::read_to_string(record("freed.json")).unwrap();
+    for pod in &pods[..2] {
+        assert!(freed.contains(&pod.address.to_string()), "{freed}");
+    }
+}
+
+#[test]
 fn nodes_become_routes_and_go_again() {
     let mut world = World::new("routes");
     let routes = |world: &World| {

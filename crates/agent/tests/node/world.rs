@@ -87,11 +87,11 @@ impl World {
         let (updates, feed) = mpsc::channel(64);
         let config = Config {
             node: "here".into(),
-            address: Ipv4Addr::new(10, 240, 0, 11),
+            addresses: vec!["10.240.0.11".parse().unwrap()],
             uplink: "eth0".into(),
-            pod_cidr: "10.244.1.0/24".parse().unwrap(),
+            pod_cidrs: vec!["10.244.1.0/24".parse().unwrap()],
             cluster_pod_cidrs: vec!["10.244.0.0/16".parse().unwrap()],
-            service_cidr: "10.96.0.0/16".parse().unwrap(),
+            service_cidrs: vec!["10.96.0.0/16".parse().unwrap()],
             cgroup: self.cgroup.0.clone(),
             pins: self.pins.path().join("here"),
             ipam: self.directory.path().join("ipam"),
@@ -336,6 +336,8 @@ pub fn service(name: &str, endpoints: &[(Ipv4Addr, u16)]) -> [Event; 2] {
             target: TargetPort::Number(port),
             node_port: None,
         }],
+        families: vec![],
+        locality: Default::default(),
         publish_not_ready: false,
         external_name: None,
         origin: Origin::Builtin,

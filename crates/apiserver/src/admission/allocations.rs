@@ -1,8 +1,9 @@
-use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard};
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
+use kilter_model::Family;
 
 /// Ports that Services of type NodePort get.
 pub const NODE_PORTS: std::ops::RangeInclusive<u16> = 30_000..=32_767;
@@ -10,22 +11,22 @@ pub const NODE_PORTS: std::ops::RangeInclusive<u16> = 30_000..=32_767;
 /// What one Service holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Claims {
-    pub address: Option<Ipv4Addr>,
+    pub addresses: BTreeSet<IpAddr>,
     pub ports: BTreeSet<u16>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    addresses: BTreeSet<Ipv4Addr>,
+    addresses: BTreeSet<IpAddr>,
     ports: BTreeSet<u16>,
     last_port: u16,
-    last_address: u32,
+    last_address: BTreeMap<Family, u128>,
 }
 
 /// Which cluster IPs and node ports are taken.
 #[derive(Debug)]
 pub struct Allocations {
-    cidr: Ipv4Net,
+    ranges: Vec<IpNet>,
     state: Mutex<State>,
 }
 
@@ -38,12 +39,23 @@ pub enum Refusal {
 }
 
 impl Allocations {
-    pub fn new(cidr: Ipv4Net) -> Self {
-        Self { cidr, state: Mutex::default() }
+    /// Of these ranges, at most one of each family.
+    pub fn new(ranges: Vec<IpNet>) -> Self {
+        Self { ranges, state: Mutex::default() }
     }
 
-    pub fn cidr(&self) -> Ipv4Net {
-        self.cidr
+    /// The families that there are addresses of, the default first.
+    pub fn families(&self) -> Vec<Family> {
+        self.ranges.iter().map(|range| Family::of(&range.addr())).collect()
+    }
+
+    /// The range of a family.
+    pub fn net(&self, family: Family) -> Option<IpNet> {
+        self.ranges.iter().find(|range| Family::of(&range.addr()) == family).copied()
+    }
+
+    fn range(&self, family: Family) -> Option<Range> {
+        self.net(family).as_ref().map(Range::of)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -60,12 +72,45 @@ impl Allocations {
     /// something else.
     pub fn release(&self, held: &Claims) {
         let mut state = self.lock();
-        if let Some(address) = held.address {
-            state.addresses.remove(&address);
+        for address in &held.addresses {
+            state.addresses.remove(address);
         }
         for port in &held.ports {
             state.ports.remove(port);
         }
+    }
+}
+
+/// The usable addresses of a range, as numbers: not the network's own, nor IPv4's broadcast address.
+struct Range {
+    net: IpNet,
+    first: u128,
+    last: u128,
+}
+
+impl Range {
+    fn of(net: &IpNet) -> Self {
+        let net = net.trunc();
+        let broadcast = u128::from(net.addr().is_ipv4());
+        Self { net, first: number(net.network()) + 1, last: number(net.broadcast()) - broadcast }
+    }
+
+    fn covers(&self, address: IpAddr) -> bool {
+        self.net.contains(&address) && (self.first..=self.last).contains(&number(address))
+    }
+
+    fn address(&self, number: u128) -> IpAddr {
+        match self.net {
+            IpNet::V4(_) => std::net::Ipv4Addr::from(number as u32).into(),
+            IpNet::V6(_) => std::net::Ipv6Addr::from(number).into(),
+        }
+    }
+}
+
+fn number(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(v4) => u32::from(v4).into(),
+        IpAddr::V6(v6) => v6.into(),
     }
 }
 
@@ -80,42 +125,41 @@ pub struct Reservation<'a> {
 
 impl Reservation<'_> {
     /// This address.
-    pub fn address(&mut self, address: Ipv4Addr) -> Result<(), Refusal> {
-        let cidr = self.allocations.cidr;
-        let usable = address != cidr.network() && address != cidr.broadcast();
-        if !cidr.contains(&address) || !usable {
+    pub fn address(&mut self, address: IpAddr) -> Result<(), Refusal> {
+        if !self.allocations.range(Family::of(&address)).is_some_and(|range| range.covers(address)) {
             return Err(Refusal::OutOfRange);
         }
-        self.wanted.address = Some(address);
-        if self.held.address == Some(address) {
+        self.wanted.addresses.insert(address);
+        if self.held.addresses.contains(&address) {
             return Ok(());
         }
         let mut state = self.allocations.lock();
         if !state.addresses.insert(address) {
             return Err(Refusal::Taken);
         }
-        self.taken.address = Some(address);
+        self.taken.addresses.insert(address);
         Ok(())
     }
 
-    /// Any address: from the upper part of the range first, so that the lower one stays free for
-    /// people who ask for a certain address (KEP-3070).
-    pub fn any_address(&mut self) -> Result<Ipv4Addr, Refusal> {
-        let cidr = self.allocations.cidr;
-        let (first, last) =
-            (u32::from(cidr.network()).saturating_add(1), u32::from(cidr.broadcast()).saturating_sub(1));
-        let size = u64::from(last.saturating_sub(first)) + 2;
-        let low = u32::try_from((size / 16).clamp(16, 256)).unwrap_or(256);
-        let band = first.saturating_add(low - 1).min(last);
+    /// Any address of a family: from the upper part of the range first, so that the lower one stays
+    /// free for people who ask for a certain address (KEP-3070).
+    pub fn any_address(&mut self, family: Family) -> Result<IpAddr, Refusal> {
+        let range = self.allocations.range(family).ok_or(Refusal::Exhausted)?;
+        let low = (range.last.saturating_sub(range.first).saturating_add(2) / 16).clamp(16, 256);
+        let band = range.first.saturating_add(low - 1).min(range.last);
         let mut state = self.allocations.lock();
-        let after = state.last_address.max(band);
-        let order = (after.saturating_add(1)..=last).chain(band..=after.min(last)).chain(first..band);
-        let free =
-            order.map(Ipv4Addr::from).find(|a| !state.addresses.contains(a)).ok_or(Refusal::Exhausted)?;
-        state.last_address = free.into();
+        let after = state.last_address.get(&family).copied().unwrap_or_default().max(band);
+        let order = (after.saturating_add(1)..=range.last)
+            .chain(band..=after.min(range.last))
+            .chain(range.first..band);
+        let free = order
+            .map(|number| (number, range.address(number)))
+            .find(|(_, address)| !state.addresses.contains(address));
+        let (number, free) = free.ok_or(Refusal::Exhausted)?;
+        state.last_address.insert(family, number);
         state.addresses.insert(free);
-        self.taken.address = Some(free);
-        self.wanted.address = Some(free);
+        self.taken.addresses.insert(free);
+        self.wanted.addresses.insert(free);
         Ok(free)
     }
 
@@ -153,8 +197,8 @@ impl Reservation<'_> {
     /// The Service is stored: it keeps what it wanted and gives back what it no longer wants.
     pub fn commit(mut self) {
         let mut state = self.allocations.lock();
-        if let Some(old) = self.held.address.filter(|a| self.wanted.address != Some(*a)) {
-            state.addresses.remove(&old);
+        for address in self.held.addresses.difference(&self.wanted.addresses) {
+            state.addresses.remove(address);
         }
         for port in self.held.ports.difference(&self.wanted.ports) {
             state.ports.remove(port);
@@ -167,8 +211,8 @@ impl Reservation<'_> {
 impl Drop for Reservation<'_> {
     fn drop(&mut self) {
         let mut state = self.allocations.lock();
-        if let Some(address) = self.taken.address {
-            state.addresses.remove(&address);
+        for address in &self.taken.addresses {
+            state.addresses.remove(address);
         }
         for port in &self.taken.ports {
             state.ports.remove(port);
@@ -181,21 +225,21 @@ mod tests {
     use super::*;
 
     fn allocations(cidr: &str) -> Allocations {
-        Allocations::new(cidr.parse().expect("a CIDR"))
+        Allocations::new(vec![cidr.parse().expect("a CIDR")])
     }
 
     #[test]
     fn addresses_are_unique_and_come_back() {
         let all = allocations("10.96.0.0/16");
         let mut one = all.reserve(Claims::default());
-        let address = one.any_address().expect("free");
-        assert_eq!(address, Ipv4Addr::new(10, 96, 1, 1));
+        let address = one.any_address(Family::V4).expect("free");
+        assert_eq!(address, IpAddr::from([10, 96, 1, 1]));
         assert_eq!(all.reserve(Claims::default()).address(address), Err(Refusal::Taken));
         drop(one);
         let mut two = all.reserve(Claims::default());
         assert_eq!(two.address(address), Ok(()));
         two.commit();
-        all.release(&Claims { address: Some(address), ports: BTreeSet::new() });
+        all.release(&Claims { addresses: BTreeSet::from([address]), ports: BTreeSet::new() });
         assert_eq!(all.reserve(Claims::default()).address(address), Ok(()));
     }
 
@@ -214,10 +258,10 @@ mod tests {
         let all = allocations("10.96.0.0/27");
         for i in 0..30 {
             let mut reservation = all.reserve(Claims::default());
-            assert!(reservation.any_address().is_ok(), "{i}");
+            assert!(reservation.any_address(Family::V4).is_ok(), "{i}");
             reservation.commit();
         }
-        assert_eq!(all.reserve(Claims::default()).any_address(), Err(Refusal::Exhausted));
+        assert_eq!(all.reserve(Claims::default()).any_address(Family::V4), Err(Refusal::Exhausted));
     }
 
     #[test]
@@ -226,12 +270,12 @@ mod tests {
         let mut first = all.reserve(Claims::default());
         let port = first.any_port().expect("free");
         first.commit();
-        let held = Claims { address: None, ports: BTreeSet::from([port]) };
+        let held = Claims { ports: BTreeSet::from([port]), ..Claims::default() };
         let mut second = all.reserve(held);
         assert_eq!(second.port(port), Ok(()));
         let other = second.any_port().expect("free");
         drop(second);
-        let held = Claims { address: None, ports: BTreeSet::from([port]) };
+        let held = Claims { ports: BTreeSet::from([port]), ..Claims::default() };
         let mut third = all.reserve(held);
         assert_eq!(third.port(other), Ok(()));
         third.commit();

@@ -1,7 +1,9 @@
 //! What the server adds to objects, or refuses, beyond their own validity.
 
 mod allocations;
+mod families;
 mod immutable;
+mod node_ports;
 mod service;
 mod strategy;
 

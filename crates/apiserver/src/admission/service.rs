@@ -1,12 +1,14 @@
-//! Cluster IPs and node ports.
+//! Cluster IPs and node ports of Services.
 
-use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
+use kilter_model::Family;
 use serde_json::{Value, json};
 
-use super::allocations::{Allocations, Claims, NODE_PORTS, Refusal, Reservation};
+use super::allocations::{Allocations, Claims, Refusal, Reservation};
+use super::families;
+use super::node_ports;
 use crate::status::Cause;
 
 /// Gives Services their addresses.
@@ -16,9 +18,9 @@ pub struct Services {
 }
 
 impl Services {
-    /// Addresses from this range.
-    pub fn new(cidr: Ipv4Net) -> Self {
-        Self { allocations: Allocations::new(cidr) }
+    /// Addresses from these ranges, at most one of each family; the first's is the default family.
+    pub fn new(ranges: Vec<IpNet>) -> Self {
+        Self { allocations: Allocations::new(ranges) }
     }
 
     /// A Service is gone; its last state.
@@ -26,252 +28,190 @@ impl Services {
         self.allocations.release(&claims(service));
     }
 
-    /// Fills in and checks the addresses and node ports of a Service that is about to be stored;
-    /// `before` is null for a new one.
+    /// Fills in and checks the families, addresses and node ports of a Service that is about to be
+    /// stored; `before` is null for a new one.
     ///
     /// # Errors
     /// What is taken, out of range, or may not change.
     pub fn admit(&self, before: &Value, service: &mut Value) -> Result<Reservation<'_>, Vec<Cause>> {
         carry_over(before, service)?;
-        families(service)?;
+        check_kind(service).map_err(|cause| vec![cause])?;
+        families::settle(before, service, &self.allocations.families())?;
+        unchanged(before, service)?;
         let mut reservation = self.allocations.reserve(claims(before));
-        self.address(service, &mut reservation).map_err(|c| vec![c])?;
-        ports(service, &mut reservation)?;
+        if kind(service) != "ExternalName" && !is_headless(service) {
+            self.addresses(service, &mut reservation).map_err(|cause| vec![cause])?;
+        }
+        node_ports::allocate(service, &mut reservation)?;
         Ok(reservation)
     }
 
-    fn address(&self, service: &mut Value, reservation: &mut Reservation<'_>) -> Result<(), Cause> {
-        let spec = &mut service["spec"];
-        let kind = spec["type"].as_str().unwrap_or("ClusterIP").to_owned();
-        let asked = spec["clusterIP"].as_str().unwrap_or_default().to_owned();
-        if kind == "ExternalName" {
-            return match asked.is_empty() || asked == "None" {
-                true => Ok(()),
-                false => Err(Cause::forbidden(
-                    "spec.clusterIPs[0]",
-                    "may not be set when `type` is 'ExternalName'",
-                )),
-            };
+    /// An address of each family: the one asked for, or any.
+    fn addresses(&self, service: &mut Value, reservation: &mut Reservation<'_>) -> Result<(), Cause> {
+        let asked: Vec<String> = list(&service["spec"]["clusterIPs"]).map(str::to_owned).collect();
+        let families: Vec<Family> = list(&service["spec"]["ipFamilies"]).filter_map(Family::named).collect();
+        let mut given: Vec<IpAddr> = Vec::new();
+        // Those who ask for an address go first, so that nobody else is given it.
+        for text in asked.iter().take(families.len()) {
+            let not_one = |_| Cause::invalid("spec.clusterIPs", &json!(asked), "must be IP addresses");
+            let address = text.parse().map_err(not_one)?;
+            self.claim(address, &asked, reservation)?;
+            given.push(address);
         }
-        if asked == "None" {
-            if kind != "ClusterIP" {
-                let why = format!("may not be set to 'None' for {kind} services");
-                return Err(Cause::invalid("spec.clusterIPs[0]", &"None".into(), &why));
-            }
-            spec["clusterIPs"] = json!(["None"]);
-            return Ok(());
+        for family in families.into_iter().skip(given.len()) {
+            given.push(reservation.any_address(family).map_err(|_| {
+                let why = format!("failed to allocate a serviceIP: the {} range is full", family.name());
+                Cause::invalid("spec.clusterIPs", &json!(asked), &why)
+            })?);
         }
-        let given = match asked.as_str() {
-            "" => reservation.any_address().map_err(|_| {
-                let why = "failed to allocate a serviceIP: range is full";
-                Cause::invalid("spec.clusterIPs", &json!([]), why)
-            })?,
-            text => {
-                let address: Ipv4Addr = text.parse().map_err(|_| {
-                    Cause::invalid("spec.clusterIPs[0]", &text.into(), "must be a valid IPv4 address")
-                })?;
-                self.claim(address, reservation)?;
-                address
-            }
-        };
-        spec["clusterIP"] = given.to_string().into();
-        spec["clusterIPs"] = json!([given.to_string()]);
+        service["spec"]["clusterIP"] = given.first().map(ToString::to_string).into();
+        service["spec"]["clusterIPs"] = given.iter().map(ToString::to_string).collect();
         Ok(())
     }
 
-    fn claim(&self, address: Ipv4Addr, reservation: &mut Reservation<'_>) -> Result<(), Cause> {
-        let asked = json!([address.to_string()]);
+    fn claim(
+        &self,
+        address: IpAddr,
+        asked: &[String],
+        reservation: &mut Reservation<'_>,
+    ) -> Result<(), Cause> {
         reservation.address(address).map_err(|refusal| {
-            let why = match refusal {
-                Refusal::OutOfRange => format!(
+            let range = self.allocations.net(Family::of(&address));
+            let why = match (refusal, range) {
+                (Refusal::OutOfRange, Some(range)) => format!(
                     "failed to allocate IP {address}: the provided IP ({address}) is not in the valid range. \
-                     The range of valid IPs is {}",
-                    self.allocations.cidr()
+                     The range of valid IPs is {range}"
                 ),
                 _ => format!("failed to allocate IP {address}: provided IP is already allocated"),
             };
-            Cause::invalid("spec.clusterIPs", &asked, &why)
+            Cause::invalid("spec.clusterIPs", &json!(asked), &why)
         })
     }
 }
 
 /// What a stored Service holds.
 fn claims(service: &Value) -> Claims {
-    let spec = &service["spec"];
-    let ports = spec["ports"].as_array().into_iter().flatten().filter_map(|p| p["nodePort"].as_u64());
+    let ports = service["spec"]["ports"].as_array().into_iter().flatten();
+    let ports = ports.filter_map(|port| u16::try_from(port["nodePort"].as_u64()?).ok());
     Claims {
-        address: spec["clusterIP"].as_str().and_then(|a| a.parse().ok()),
-        ports: ports.filter_map(|p| u16::try_from(p).ok()).filter(|p| *p != 0).collect(),
+        addresses: list(&service["spec"]["clusterIPs"]).filter_map(|ip| ip.parse().ok()).collect(),
+        ports: ports.filter(|port| *port != 0).collect(),
     }
 }
 
-fn kind(service: &Value) -> &str {
+pub fn kind(service: &Value) -> &str {
     service["spec"]["type"].as_str().unwrap_or("ClusterIP")
 }
 
-/// Whether Services of this type are reached on every node.
-fn has_node_ports(service: &Value) -> bool {
-    match kind(service) {
-        "NodePort" => true,
-        "LoadBalancer" => service["spec"]["allocateLoadBalancerNodePorts"] != false,
-        _ => false,
-    }
+/// Whether a Service has no addresses of its own.
+pub fn is_headless(service: &Value) -> bool {
+    list(&service["spec"]["clusterIPs"]).next() == Some("None")
 }
 
-/// An update that says nothing about addresses and node ports keeps them; one that says something
-/// else is refused, unless the type changes.
+/// The texts of a list, without empty ones.
+pub fn list(value: &Value) -> impl Iterator<Item = &str> {
+    value.as_array().into_iter().flatten().filter_map(Value::as_str).filter(|text| !text.is_empty())
+}
+
+/// Makes `clusterIP` and `clusterIPs` agree, and keeps what an update does not mention.
 fn carry_over(before: &Value, service: &mut Value) -> Result<(), Vec<Cause>> {
-    let given =
-        |service: &Value| service["spec"]["clusterIP"].as_str().filter(|a| !a.is_empty()).map(str::to_owned);
-    let first = service["spec"]["clusterIPs"][0].as_str().map(str::to_owned);
-    match (given(service), &first) {
-        (None, Some(first)) => service["spec"]["clusterIP"] = first.as_str().into(),
-        (Some(one), Some(first)) if one != *first && before.is_null() => {
-            let why = "first value of clusterIPs must match clusterIP";
-            return Err(vec![Cause::invalid("spec.clusterIPs", &service["spec"]["clusterIPs"], why)]);
-        }
-        _ => {}
-    }
-    if before.is_null() {
-        return Ok(());
-    }
-    let leaving = |v: &Value| kind(v) == "ExternalName";
-    let old = given(before).filter(|_| !leaving(before));
-    match (leaving(service), old, given(service)) {
-        (true, old, new) => {
-            if new.is_some() && new == old {
-                clear_addresses(service);
+    let had = |field: &str| match kind(before) {
+        "ExternalName" => Value::Null,
+        _ => before["spec"][field].clone(),
+    };
+    let (old_ip, old_ips) = (had("clusterIP"), had("clusterIPs"));
+    if !before.is_null() && kind(service) == "ExternalName" {
+        drop_addresses(before, service);
+    } else {
+        let given = service["spec"]["clusterIP"].as_str().unwrap_or_default().to_owned();
+        let ips: Vec<String> = list(&service["spec"]["clusterIPs"]).map(str::to_owned).collect();
+        let same = json!(ips) == old_ips;
+        let (ip, ips) = match (given.as_str(), ips.first()) {
+            ("", None) => (old_ip, old_ips),
+            ("", Some(first)) => (json!(first), json!(ips)),
+            (ip, None) if *ip == old_ip => (old_ip, old_ips),
+            (ip, None) => (json!(ip), json!([ip])),
+            (ip, Some(first)) if ip == first => (json!(ip), json!(ips)),
+            // Only the one field was edited.
+            (ip, Some(_)) if same => {
+                let rest = ips.iter().skip(1).map(String::as_str);
+                (json!(ip), std::iter::once(ip).chain(rest).collect())
             }
+            (_, Some(_)) => {
+                let why = "first value must match `clusterIP`";
+                return Err(vec![Cause::invalid("spec.clusterIPs", &json!(ips), why)]);
+            }
+        };
+        set(service, "clusterIP", ip);
+        set(service, "clusterIPs", ips);
+        if is_headless(service) && list(&service["spec"]["ipFamilies"]).next().is_none() {
+            set(service, "ipFamilies", had("ipFamilies"));
         }
-        (false, Some(old), None) => service["spec"]["clusterIP"] = old.into(),
-        (false, Some(old), Some(new)) if old != new => {
-            return Err(vec![Cause::invalid("spec.clusterIPs[0]", &json!([new]), "may not change once set")]);
-        }
-        _ => {}
     }
-    if has_node_ports(service) && has_node_ports(before) {
-        keep_node_ports(before, service);
-    } else if !has_node_ports(service) && has_node_ports(before) {
-        drop_node_ports(before, service);
+    if !before.is_null() {
+        node_ports::carry_over(before, service);
     }
     Ok(())
 }
 
-fn clear_addresses(service: &mut Value) {
+fn set(service: &mut Value, field: &str, value: Value) {
+    if !value.is_null() {
+        service["spec"][field] = value;
+    }
+}
+
+/// A Service that becomes an ExternalName loses what it had; what its owner has just written stays, and
+/// is refused later.
+fn drop_addresses(before: &Value, service: &mut Value) {
     if let Some(spec) = service["spec"].as_object_mut() {
         for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
-            spec.remove(field);
+            if spec.get(field) == before["spec"].get(field) {
+                spec.remove(field);
+            }
         }
     }
 }
 
-/// Ports that were there before, by port and protocol, keep their node port.
-fn keep_node_ports(before: &Value, service: &mut Value) {
-    let same = |a: &Value, b: &Value| a["port"] == b["port"] && a["protocol"] == b["protocol"];
-    let old = before["spec"]["ports"].as_array().cloned().unwrap_or_default();
-    for port in service["spec"]["ports"].as_array_mut().into_iter().flatten() {
-        if port["nodePort"].as_u64().unwrap_or(0) == 0
-            && let Some(old) = old.iter().find(|o| same(o, port) && !o["nodePort"].is_null())
-        {
-            port["nodePort"] = old["nodePort"].clone();
-        }
+/// Which types may say what about addresses.
+fn check_kind(service: &Value) -> Result<(), Cause> {
+    let kind = kind(service);
+    if kind == "ExternalName" && list(&service["spec"]["clusterIPs"]).next().is_some() {
+        let why = "may not be set when `type` is 'ExternalName'";
+        return Err(Cause::forbidden("spec.clusterIPs[0]", why));
     }
-}
-
-/// A Service that ceases to be of type NodePort loses the ports that it was given.
-fn drop_node_ports(before: &Value, service: &mut Value) {
-    let given: BTreeSet<u64> = before["spec"]["ports"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(|p| p["nodePort"].as_u64())
-        .collect();
-    for port in service["spec"]["ports"].as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut)
-    {
-        if port.get("nodePort").and_then(Value::as_u64).is_some_and(|p| given.contains(&p)) {
-            port.remove("nodePort");
-        }
-    }
-}
-
-/// This server has one range of IPv4 addresses.
-fn families(service: &mut Value) -> Result<(), Vec<Cause>> {
-    if kind(service) == "ExternalName" {
-        return Ok(());
-    }
-    let spec = &mut service["spec"];
-    if spec["ipFamilyPolicy"] == "RequireDualStack" {
-        let why = "this cluster is not configured for dual-stack services";
-        return Err(vec![Cause::invalid("spec.ipFamilyPolicy", &spec["ipFamilyPolicy"], why)]);
-    }
-    for (i, family) in spec["ipFamilies"].as_array().into_iter().flatten().enumerate() {
-        if family != "IPv4" || i > 0 {
-            let why = "not configured on this cluster";
-            return Err(vec![Cause::invalid(format!("spec.ipFamilies[{i}]"), family, why)]);
-        }
-    }
-    spec["ipFamilies"] = json!(["IPv4"]);
-    if spec["ipFamilyPolicy"].is_null() {
-        spec["ipFamilyPolicy"] = "SingleStack".into();
+    if is_headless(service) && kind != "ClusterIP" {
+        let why = format!("may not be set to 'None' for {kind} services");
+        return Err(Cause::invalid("spec.clusterIPs[0]", &"None".into(), &why));
     }
     Ok(())
 }
 
-fn ports(service: &mut Value, reservation: &mut Reservation<'_>) -> Result<(), Vec<Cause>> {
-    let wanted = has_node_ports(service);
-    let explicit_allowed = wanted || kind(service) == "LoadBalancer";
+/// An address or a family that a Service has stays in its place.
+fn unchanged(before: &Value, service: &Value) -> Result<(), Vec<Cause>> {
+    if kind(before) == "ExternalName" || kind(service) == "ExternalName" {
+        return Ok(());
+    }
     let mut causes = Vec::new();
-    let mut ports = service["spec"]["ports"].as_array_mut().map(std::mem::take).unwrap_or_default();
-    // Those who ask for a port go first, so that nobody else is given it.
-    for asking in [true, false] {
-        for (i, port) in ports.iter_mut().enumerate() {
-            let asked = port["nodePort"].as_u64().unwrap_or(0);
-            let field = format!("spec.ports[{i}].nodePort");
-            if (asked != 0) != asking {
-                continue;
-            }
-            if asked != 0 && !explicit_allowed {
-                let why = "may not be used when `type` is 'ClusterIP'";
-                causes.push(Cause::forbidden(field, why));
-            } else if asked != 0 {
-                let asked = u16::try_from(asked).unwrap_or(0);
-                causes.extend(reservation.port(asked).err().map(|r| refused(field, asked, &r)));
-            } else if wanted {
-                match reservation.any_port() {
-                    Ok(given) => port["nodePort"] = given.into(),
-                    Err(_) => causes.push(Cause::invalid(
-                        field,
-                        &0.into(),
-                        "failed to allocate a nodePort: range is full",
-                    )),
-                }
-            }
+    for field in ["clusterIPs", "ipFamilies"] {
+        let (old, new) = (list(&before["spec"][field]), list(&service["spec"][field]));
+        for (i, (_, new)) in old.zip(new).enumerate().filter(|(_, (old, new))| old != new) {
+            let why = "may not change once set";
+            causes.push(Cause::invalid(format!("spec.{field}[{i}]"), &json!([new]), why));
         }
     }
-    if !ports.is_empty() {
-        service["spec"]["ports"] = ports.into();
-    }
     if causes.is_empty() { Ok(()) } else { Err(causes) }
-}
-
-fn refused(field: String, port: u16, refusal: &Refusal) -> Cause {
-    let why = match refusal {
-        Refusal::OutOfRange => format!(
-            "provided port is not in the valid range. The range of valid ports is {}-{}",
-            NODE_PORTS.start(),
-            NODE_PORTS.end()
-        ),
-        _ => "provided port is already allocated".to_owned(),
-    };
-    Cause::invalid(field, &port.into(), &why)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn dual_stack(ranges: &[&str]) -> Services {
+        Services::new(ranges.iter().map(|range| range.parse().expect("a CIDR")).collect())
+    }
+
     fn services() -> Services {
-        Services::new("10.96.0.0/16".parse().expect("a CIDR"))
+        dual_stack(&["10.96.0.0/16"])
     }
 
     fn service(name: &str, spec: Value) -> Value {
@@ -361,10 +301,166 @@ mod tests {
         assert!(refused.expect_err("no node port here").contains("may not be used"));
     }
 
+    fn both() -> Services {
+        dual_stack(&["10.96.0.0/16", "fd00:96::/108"])
+    }
+
+    /// The policy, the families and the addresses.
+    fn stack(service: &Value) -> String {
+        let spec = &service["spec"];
+        let texts = |field: &str| list(&spec[field]).collect::<Vec<_>>().join(",");
+        let policy = spec["ipFamilyPolicy"].as_str().unwrap_or("-");
+        format!("{policy} {} {}", texts("ipFamilies"), texts("clusterIPs"))
+    }
+
+    fn made(services: &Services, spec: Value) -> String {
+        create(services, "a", spec).map_or_else(|refused| refused, |service| stack(&service))
+    }
+
     #[test]
-    fn other_families_are_refused() {
-        for spec in [json!({"ipFamilies": ["IPv6"]}), json!({"ipFamilyPolicy": "RequireDualStack"})] {
-            assert!(create(&services(), "a", spec).is_err());
+    fn policies_and_families_lead_to_addresses() {
+        let app = json!({"app": "a"});
+        let with = |fields: Value| {
+            let mut spec = json!({"selector": app});
+            spec.as_object_mut().expect("BUG").extend(fields.as_object().expect("BUG").clone());
+            spec
+        };
+        let cases = [
+            (json!({}), "SingleStack IPv4 10.96.1.1"),
+            (json!({"ipFamilies": ["IPv6"]}), "SingleStack IPv6 fd00:96::101"),
+            (
+                json!({"ipFamilyPolicy": "PreferDualStack"}),
+                "PreferDualStack IPv4,IPv6 10.96.1.1,fd00:96::101",
+            ),
+            (
+                json!({"ipFamilyPolicy": "RequireDualStack", "ipFamilies": ["IPv6"]}),
+                "RequireDualStack IPv6,IPv4 fd00:96::101,10.96.1.1",
+            ),
+            (json!({"clusterIP": "fd00:96::7"}), "SingleStack IPv6 fd00:96::7"),
+            (
+                json!({"ipFamilyPolicy": "PreferDualStack", "clusterIP": "fd00:96::7"}),
+                "PreferDualStack IPv6,IPv4 fd00:96::7,10.96.1.1",
+            ),
+            (
+                json!({"ipFamilyPolicy": "RequireDualStack", "clusterIPs": ["10.96.0.9", "fd00:96::7"]}),
+                "RequireDualStack IPv4,IPv6 10.96.0.9,fd00:96::7",
+            ),
+            (json!({"clusterIP": "None"}), "SingleStack IPv4 None"),
+            (
+                json!({"clusterIP": "None", "ipFamilyPolicy": "PreferDualStack"}),
+                "PreferDualStack IPv4,IPv6 None",
+            ),
+            (json!({"clusterIP": "None", "selector": {}}), "RequireDualStack IPv4,IPv6 None"),
+        ];
+        for (fields, expected) in cases {
+            assert_eq!(made(&both(), with(fields.clone())), expected, "{fields}");
         }
+    }
+
+    #[test]
+    fn what_does_not_agree_is_refused_with_its_field() {
+        let cases = [
+            (
+                json!({"ipFamilies": ["IPv4", "IPv6"]}),
+                "spec.ipFamilyPolicy: Invalid value: \"SingleStack\": must be 'RequireDualStack' or 'PreferDualStack' when multiple IP families are specified",
+            ),
+            (
+                json!({"clusterIPs": ["10.96.0.9", "fd00:96::7"]}),
+                "spec.ipFamilyPolicy: Invalid value: \"SingleStack\": must be 'RequireDualStack' or 'PreferDualStack' when multiple cluster IPs are specified",
+            ),
+            (
+                json!({"ipFamilyPolicy": "PreferDualStack", "clusterIPs": ["10.96.0.9", "10.96.0.8"]}),
+                "spec.clusterIPs: Invalid value: [\"10.96.0.9\",\"10.96.0.8\"]: may specify no more than one IP for each IP family",
+            ),
+            (
+                json!({"clusterIP": "10.96.0.9", "ipFamilies": ["IPv6"]}),
+                "spec.clusterIPs[0]: Invalid value: \"10.96.0.9\": expected an IPv6 value as indicated by `ipFamilies[0]`",
+            ),
+            (
+                json!({"ipFamilies": ["IPv5"]}),
+                "spec.ipFamilies[0]: Unsupported value: \"IPv5\": supported values: \"IPv4\", \"IPv6\"",
+            ),
+            (
+                json!({"ipFamilyPolicy": "PreferDualStack", "ipFamilies": ["IPv4", "IPv4"]}),
+                "spec.ipFamilies[1]: Duplicate value: \"IPv4\"",
+            ),
+            (
+                json!({"clusterIPs": ["None", "10.96.0.9"]}),
+                "spec.clusterIPs: Invalid value: [\"None\",\"10.96.0.9\"]: 'None' must be the first and only value",
+            ),
+            (
+                json!({"clusterIP": "10.96.0.8", "clusterIPs": ["10.96.0.9"]}),
+                "spec.clusterIPs: Invalid value: [\"10.96.0.9\"]: first value must match `clusterIP`",
+            ),
+            (
+                json!({"type": "ExternalName", "externalName": "x", "ipFamilies": ["IPv4"]}),
+                "spec.ipFamilies: Forbidden: may not be set for ExternalName services",
+            ),
+            (
+                json!({"type": "NodePort", "clusterIP": "None"}),
+                "spec.clusterIPs[0]: Invalid value: \"None\": may not be set to 'None' for NodePort services",
+            ),
+        ];
+        for (spec, expected) in cases {
+            assert_eq!(made(&both(), spec.clone()), expected, "{spec}");
+        }
+    }
+
+    #[test]
+    fn a_cluster_of_one_family_gives_what_it_has() {
+        for (spec, expected) in [
+            (json!({"ipFamilyPolicy": "PreferDualStack"}), "PreferDualStack IPv4 10.96.1.1"),
+            (
+                json!({"ipFamilyPolicy": "RequireDualStack"}),
+                "spec.ipFamilyPolicy: Invalid value: \"RequireDualStack\": this cluster is not configured for dual-stack services",
+            ),
+            (
+                json!({"ipFamilies": ["IPv6"]}),
+                "spec.ipFamilies[0]: Invalid value: \"IPv6\": not configured on this cluster",
+            ),
+            (
+                json!({"clusterIP": "fd00::1"}),
+                "spec.clusterIPs[0]: Invalid value: [\"fd00::1\"]: IPv6 is not configured on this cluster",
+            ),
+            (json!({"clusterIP": "None"}), "RequireDualStack IPv4,IPv6 None"),
+        ] {
+            assert_eq!(made(&services(), spec.clone()), expected, "{spec}");
+        }
+        let six = dual_stack(&["fd00:96::/108"]);
+        assert_eq!(made(&six, json!({})), "SingleStack IPv6 fd00:96::101");
+    }
+
+    #[test]
+    fn a_service_gains_and_gives_up_its_second_family_by_policy() {
+        let all = both();
+        let single = create(&all, "a", json!({"clusterIP": "10.96.0.10"})).expect("admitted");
+        let upgrade = service("a", json!({"ipFamilyPolicy": "RequireDualStack"}));
+        let dual = update(&all, &single, upgrade).expect("admitted");
+        assert_eq!(stack(&dual), "RequireDualStack IPv4,IPv6 10.96.0.10,fd00:96::101");
+        // As `kubectl replace` sends it: nothing said about addresses.
+        let silent = update(&all, &dual, service("a", json!({}))).expect("admitted");
+        assert_eq!(stack(&silent), stack(&dual));
+
+        let mut cut = dual.clone();
+        cut["spec"]["clusterIPs"] = json!(["10.96.0.10"]);
+        let refused = update(&all, &dual, cut).expect_err("the policy holds it");
+        assert!(refused.contains("must be 'SingleStack' to release the secondary cluster IP"), "{refused}");
+        let mut other = dual.clone();
+        other["spec"]["clusterIPs"][1] = "fd00:96::9".into();
+        let refused = update(&all, &dual, other).expect_err("taken for good");
+        assert!(
+            refused.contains("spec.clusterIPs[1]") && refused.contains("may not change once set"),
+            "{refused}"
+        );
+
+        let mut down = dual.clone();
+        down["spec"]["ipFamilyPolicy"] = "SingleStack".into();
+        let down = update(&all, &dual, down).expect("admitted");
+        assert_eq!(stack(&down), "SingleStack IPv4 10.96.0.10");
+        let again = create(&all, "b", json!({"clusterIP": "fd00:96::101"})).expect("it was given back");
+        assert_eq!(stack(&again), "SingleStack IPv6 fd00:96::101");
+        let mut swapped = down.clone();
+        swapped["spec"]["ipFamilies"] = json!(["IPv6"]);
+        assert!(update(&all, &down, swapped).is_err());
     }
 }

@@ -5,7 +5,7 @@ use crate::decode;
 use crate::request::FieldValidation;
 
 fn registry() -> Registry {
-    let services = Services::new("10.96.0.0/16".parse().expect("a CIDR"));
+    let services = Services::new(vec!["10.96.0.0/16".parse().expect("a CIDR")]);
     let registry = Registry::new(Arc::new(Store::new(100_000)), services);
     let namespaces = collection(Resource::core("namespaces"), None);
     let shop = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}});

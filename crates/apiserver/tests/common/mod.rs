@@ -39,7 +39,7 @@ impl Server {
             certificates,
             key,
             tokens: vec![token(&pki.admin_token, "admin"), token(&pki.node_token, "node")],
-            service_cidr: "10.96.0.0/16".parse().expect("a CIDR"),
+            service_cidrs: vec!["10.96.0.0/16".parse().expect("a CIDR")],
             advertise: "10.240.0.2:6443".parse().expect("an address"),
             kubelet: Kubelet { ca: Some(ca), token: pki.node_token.clone() },
             history,

@@ -211,7 +211,7 @@ impl ApiSeed {
             certificates,
             key,
             tokens: vec![Token { secret: self.pki.admin_token.clone(), user: "admin".into() }],
-            service_cidr: "10.96.0.0/16".parse().unwrap(),
+            service_cidrs: vec!["10.96.0.0/16".parse().unwrap()],
             advertise: "10.240.0.2:6443".parse().unwrap(),
             kubelet: Kubelet { ca: None, token: self.pki.node_token.clone() },
             history,

@@ -23,6 +23,8 @@ fn service(name: &str, cluster_ip: Option<&str>) -> Service {
             target: TargetPort::Number(8080),
             node_port: None,
         }],
+        families: vec![],
+        locality: Default::default(),
         publish_not_ready: false,
         external_name: None,
         origin: Origin::Builtin,

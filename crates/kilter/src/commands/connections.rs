@@ -1,22 +1,28 @@
 //! `kilter connections`.
 
 use anyhow::Result;
-use kilter_reach::{Connection, Options, connections, port_text};
+use clap::Args;
+use kilter_reach::{Connection, connections, port_text};
 use serde_json::{Value, json};
 
-use super::{print_json, sources};
-use crate::cli::{ConnectionsArgs, Output};
+use super::print_json;
+use super::target::{self, TargetArgs};
+use crate::cli::Output;
 use crate::exit::Outcome;
 
+/// `kilter connections`.
+#[derive(Debug, Args)]
+pub struct ConnectionsArgs {
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// How to print the answer.
+    #[arg(short, long, value_enum, default_value = "text")]
+    pub output: Output,
+}
+
 pub fn run(args: &ConnectionsArgs) -> Result<Outcome> {
-    let loaded = sources::load(&args.source)?;
-    for warning in &loaded.warnings {
-        eprintln!("warning: {warning}");
-    }
-    let cluster = kilter_manifests::cluster(&loaded)?;
-    let options =
-        Options { pod_cidrs: vec![args.pod_cidr.into()], ip_blocks_match_pods: !args.ip_blocks_exclude_pods };
-    let all = connections(&cluster, &options);
+    let target = target::load(&args.target)?;
+    let all = connections(&target.cluster, &target.options);
     match args.output {
         Output::Json => print_json(&json!({"connections": all.iter().map(as_json).collect::<Vec<_>>()}))?,
         Output::Text => all.iter().for_each(|connection| println!("{connection}")),

@@ -2,13 +2,17 @@
 
 pub mod bench;
 pub mod connections;
+pub mod diff;
 pub mod down;
+pub mod flows;
 pub mod list;
 pub mod run;
 pub mod sources;
 pub mod status;
+pub mod target;
 pub mod up;
 pub mod verify;
+pub mod why;
 
 use anyhow::{Context, Result};
 use serde::Serialize;

@@ -2,8 +2,8 @@ use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1 as discovery;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kilter_model::{
-    Endpoint, EndpointPort, EndpointSlice, NamespacedName, Origin, Selector, Service, ServicePort,
-    ServiceType, TargetPort,
+    Endpoint, EndpointPort, EndpointSlice, Family, Locality, NamespacedName, Origin, Selector, Service,
+    ServicePort, ServiceType, TargetPort,
 };
 
 use super::Context;
@@ -38,6 +38,12 @@ pub fn service(object: &core::Service, origin: Origin) -> Result<Service, Error>
         ports: ports
             .map(|(i, p)| service_port(&context, &format!("spec.ports[{i}]"), p))
             .collect::<Result<_, _>>()?,
+        families: spec.ip_families.iter().flatten().filter_map(|name| Family::named(name)).collect(),
+        locality: match (spec.internal_traffic_policy.as_deref(), spec.traffic_distribution.as_deref()) {
+            (Some("Local"), _) => Locality::OnlyNode,
+            (_, Some("PreferSameNode")) => Locality::PreferNode,
+            _ => Locality::Anywhere,
+        },
         publish_not_ready: spec.publish_not_ready_addresses.unwrap_or(false),
         external_name: spec.external_name.filter(|n| !n.is_empty()).map(Into::into),
         name: context.name,

@@ -1,8 +1,6 @@
-use serde_json::{Value, json};
-
 use super::{Fields, children, made, set, text};
 
-/// The defaults of a Service; its addresses are the allocator's affair.
+/// The defaults of a Service; its addresses and their families are the allocator's affair.
 pub(super) fn service(fields: &mut Fields) {
     let Some(spec) = made(fields, "spec") else { return };
     set(spec, "type", "ClusterIP");
@@ -27,21 +25,10 @@ pub(super) fn service(fields: &mut Fields) {
         return;
     }
     set(spec, "internalTrafficPolicy", "Cluster");
-    set(spec, "ipFamilyPolicy", "SingleStack");
-    if text(spec, "ipFamilyPolicy") == "SingleStack" {
-        let family = family(spec);
-        set(spec, "ipFamilies", json!([family]));
-    }
     if kind == "NodePort" || kind == "LoadBalancer" {
         set(spec, "externalTrafficPolicy", "Cluster");
     }
     if kind == "LoadBalancer" {
         set(spec, "allocateLoadBalancerNodePorts", true);
     }
-}
-
-fn family(spec: &Fields) -> &'static str {
-    let first =
-        spec.get("clusterIPs").and_then(|l| l.get(0)).or(spec.get("clusterIP")).and_then(Value::as_str);
-    if first.is_some_and(|ip| ip.contains(':')) { "IPv6" } else { "IPv4" }
 }

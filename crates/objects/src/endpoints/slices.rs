@@ -1,11 +1,11 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1 as discovery;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use kilter_model::{Endpoint, EndpointPort, EndpointSlice, NamespacedName, Pod, Service, Uid};
+use kilter_model::{Endpoint, EndpointPort, EndpointSlice, Family, NamespacedName, Pod, Service, Uid};
 
 use super::{ports_at, selects};
 
@@ -36,8 +36,8 @@ pub struct Slice {
     /// A name that does not change while ports and family do not: `SERVICE-HASH`, `-N` beyond the
     /// first hundred endpoints.
     pub name: NamespacedName,
-    /// Whether the addresses are IPv6.
-    pub ipv6: bool,
+    /// The family of the addresses.
+    pub family: Family,
     /// The ports, resolved.
     pub ports: Vec<EndpointPort>,
     /// The endpoints by pod, sorted by address, with the pod's name.
@@ -48,31 +48,33 @@ pub struct Slice {
 /// serve. Sorted, and equal for equal input in any order. A Service with a selector but without
 /// pods has no slices.
 pub fn slices<'a>(service: &Service, pods: impl IntoIterator<Item = Subject<'a>>) -> Vec<Slice> {
-    let mut groups: BTreeMap<(bool, Vec<EndpointPort>), Vec<(Endpoint, NamespacedName)>> = BTreeMap::new();
+    let mut groups: BTreeMap<(Family, Vec<EndpointPort>), Vec<(Endpoint, NamespacedName)>> = BTreeMap::new();
     for subject in pods {
         if !selects(service, subject.pod) {
             continue;
         }
         let ports = ports_at(service, subject.pod);
         for family in families(service) {
-            let Some(address) = subject.pod.addresses.iter().copied().find(|a| a.is_ipv6() == *family) else {
+            let Some(address) = subject.pod.addresses.iter().copied().find(|a| Family::of(a) == family)
+            else {
                 continue;
             };
             let entry = (endpoint(service, &subject, address), subject.pod.name.clone());
-            groups.entry((*family, ports.clone())).or_default().push(entry);
+            groups.entry((family, ports.clone())).or_default().push(entry);
         }
     }
-    groups.into_iter().flat_map(|((ipv6, ports), endpoints)| split(service, ipv6, ports, endpoints)).collect()
+    groups
+        .into_iter()
+        .flat_map(|((family, ports), endpoints)| split(service, family, ports, endpoints))
+        .collect()
 }
 
-/// The families that a Service serves: those of its addresses, or both where it has none.
-fn families(service: &Service) -> &'static [bool] {
-    let has = |ipv6: bool| service.cluster_ips.iter().any(|ip| ip.is_ipv6() == ipv6);
-    match (has(false), has(true)) {
-        (true, false) => &[false],
-        (false, true) => &[true],
-        _ => &[false, true],
-    }
+/// The families that a Service serves: those it says, those of its addresses, or both where it says
+/// nothing, as in a file that no cluster has seen.
+fn families(service: &Service) -> BTreeSet<Family> {
+    let named = service.families.iter().copied();
+    let families: BTreeSet<Family> = named.chain(service.cluster_ips.iter().map(Family::of)).collect();
+    if families.is_empty() { Family::ALL.into() } else { families }
 }
 
 fn endpoint(service: &Service, subject: &Subject<'_>, address: IpAddr) -> Endpoint {
@@ -90,12 +92,12 @@ fn endpoint(service: &Service, subject: &Subject<'_>, address: IpAddr) -> Endpoi
 
 fn split(
     service: &Service,
-    ipv6: bool,
+    family: Family,
     ports: Vec<EndpointPort>,
     mut endpoints: Vec<(Endpoint, NamespacedName)>,
 ) -> Vec<Slice> {
     endpoints.sort();
-    let base = format!("{}-{}", service.name.name, suffix(ipv6, &ports));
+    let base = format!("{}-{}", service.name.name, suffix(family, &ports));
     let chunks = endpoints.chunks(MAX_ENDPOINTS).enumerate();
     chunks
         .map(|(i, chunk)| Slice {
@@ -103,7 +105,7 @@ fn split(
                 service.name.namespace.clone(),
                 if i == 0 { base.clone() } else { format!("{base}-{i}") },
             ),
-            ipv6,
+            family,
             ports: ports.clone(),
             endpoints: chunk.to_vec(),
         })
@@ -111,10 +113,10 @@ fn split(
 }
 
 /// Five letters from family and ports (FNV-1a), in the alphabet that Kubernetes uses for suffixes.
-fn suffix(ipv6: bool, ports: &[EndpointPort]) -> String {
+fn suffix(family: Family, ports: &[EndpointPort]) -> String {
     const ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
     let text: String = ports.iter().map(|p| format!("{}/{}/{};", p.name, p.protocol, p.port)).collect();
-    let seed = 0xcbf2_9ce4_8422_2325 ^ u64::from(ipv6);
+    let seed = 0xcbf2_9ce4_8422_2325 ^ u64::from(family == Family::V6);
     let mut hash =
         text.bytes().fold(seed, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     let mut letters = String::new();
@@ -150,7 +152,7 @@ fn api_slice(service: &core::Service, slice: Slice) -> discovery::EndpointSlice 
     });
     discovery::EndpointSlice {
         metadata: metadata(service, &slice.name),
-        address_type: if slice.ipv6 { "IPv6" } else { "IPv4" }.into(),
+        address_type: slice.family.name().into(),
         ports: Some(ports.collect()),
         endpoints: Some(slice.endpoints.into_iter().map(|(e, pod)| api_endpoint(e, &pod)).collect()),
     }

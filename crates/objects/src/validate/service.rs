@@ -22,6 +22,8 @@ pub(super) fn service(report: &mut Report, service: &core::Service) {
     report.one_of("spec.externalTrafficPolicy", spec.external_traffic_policy.as_deref(), &policies);
     let families = ["PreferDualStack", "RequireDualStack", "SingleStack"];
     report.one_of("spec.ipFamilyPolicy", spec.ip_family_policy.as_deref(), &families);
+    let distributions = ["PreferClose", "PreferSameNode", "PreferSameZone"];
+    report.one_of("spec.trafficDistribution", spec.traffic_distribution.as_deref(), &distributions);
     labels(report, "spec.selector", spec.selector.as_ref());
     addresses(report, spec, kind, headless);
     let ports = spec.ports.as_deref().unwrap_or_default();

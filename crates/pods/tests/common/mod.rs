@@ -72,7 +72,7 @@ impl TestNode {
             certificates,
             key,
             tokens: vec![Token { secret: pki.admin_token.clone(), user: "admin".into() }],
-            service_cidr: "10.96.0.0/16".parse().unwrap(),
+            service_cidrs: vec!["10.96.0.0/16".parse().unwrap()],
             advertise: address,
             kubelet: Kubelet { ca: None, token: KUBELET_TOKEN.into() },
             history: kilter_apiserver::Config::HISTORY,

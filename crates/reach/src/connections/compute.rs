@@ -186,7 +186,7 @@ fn outside(
 }
 
 /// All blocks of the rules of one direction.
-fn blocks(cluster: &Cluster, direction: Direction) -> BTreeSet<&IpBlock> {
+pub fn blocks(cluster: &Cluster, direction: Direction) -> BTreeSet<&IpBlock> {
     let rules = cluster.policies().flat_map(|policy| match direction {
         Direction::Ingress => policy.ingress.iter().flatten(),
         Direction::Egress => policy.egress.iter().flatten(),

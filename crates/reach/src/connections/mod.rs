@@ -4,6 +4,9 @@ mod compute;
 mod placement;
 mod ranges;
 
+pub(crate) use compute::blocks;
+pub(crate) use ranges::{address, cut, number};
+
 use std::fmt;
 use std::net::IpAddr;
 
@@ -42,6 +45,43 @@ pub struct Connection {
     /// Ports that are permitted besides if an address that is not known yet lies in the right one
     /// of the rules' blocks.
     pub depends_on_address: PortSet,
+}
+
+/// What is permitted between two ends.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Permitted {
+    /// See [`Connection::ports`].
+    pub ports: PortSet,
+    /// See [`Connection::depends_on_address`].
+    pub depends_on_address: PortSet,
+}
+
+impl Permitted {
+    /// Whether nothing is permitted, not even perhaps.
+    pub fn is_empty(&self) -> bool {
+        self.ports.is_empty() && self.depends_on_address.is_empty()
+    }
+
+    /// What this permits, or perhaps permits, and the other does not.
+    pub fn beyond(&self, other: &Permitted) -> Permitted {
+        let ports = self.ports.difference(&other.ports);
+        let either = other.depends_on_address.difference(&other.ports);
+        let perhaps = self.depends_on_address.difference(&other.ports).difference(&either);
+        Permitted { ports, depends_on_address: perhaps }
+    }
+}
+
+impl fmt::Display for Permitted {
+    /// `TCP 80; depends on the address: TCP 5432`, or `No Connections`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (certain, more) = (port_text(&self.ports), port_text(&self.depends_on_address));
+        match (self.ports.is_empty(), self.depends_on_address.is_empty()) {
+            (true, true) => f.write_str("No Connections"),
+            (false, true) => f.write_str(&certain),
+            (true, false) => write!(f, "depends on the address: {more}"),
+            (false, false) => write!(f, "{certain}; depends on the address: {more}"),
+        }
+    }
 }
 
 /// One end of a connection.
@@ -86,18 +126,17 @@ pub fn port_text(ports: &PortSet) -> String {
     alphabetical.into_iter().filter_map(of).collect::<Vec<_>>().join(",")
 }
 
+impl Connection {
+    /// What is permitted.
+    pub fn permitted(&self) -> Permitted {
+        Permitted { ports: self.ports.clone(), depends_on_address: self.depends_on_address.clone() }
+    }
+}
+
 impl fmt::Display for Connection {
     /// One line: `shop/web[Deployment] => shop/db[StatefulSet] : TCP 5432`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} => {} : ", self.from, self.to)?;
-        match (self.ports.is_empty(), self.depends_on_address.is_empty()) {
-            (_, true) => f.write_str(&port_text(&self.ports)),
-            (true, false) => write!(f, "depends on the address: {}", port_text(&self.depends_on_address)),
-            (false, false) => {
-                let (certain, more) = (port_text(&self.ports), port_text(&self.depends_on_address));
-                write!(f, "{certain}; depends on the address: {more}")
-            }
-        }
+        write!(f, "{} => {} : {}", self.from, self.to, self.permitted())
     }
 }
 
@@ -105,8 +144,14 @@ impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             End::Workload(workload) => workload.fmt(f),
-            End::External(range) => write!(f, "{}-{}[External]", range.first, range.last),
+            End::External(range) => write!(f, "{range}[External]"),
         }
+    }
+}
+
+impl fmt::Display for Range {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.first, self.last)
     }
 }
 

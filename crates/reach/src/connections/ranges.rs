@@ -43,14 +43,16 @@ fn ends(prefix: &IpNet) -> (u128, u128) {
     (number(prefix.network()), number(prefix.broadcast()))
 }
 
-fn number(address: IpAddr) -> u128 {
+/// An address as a number, to reckon with.
+pub fn number(address: IpAddr) -> u128 {
     match address {
         IpAddr::V4(it) => u128::from(u32::from(it)),
         IpAddr::V6(it) => u128::from(it),
     }
 }
 
-fn address(number: u128, ipv4: bool) -> IpAddr {
+/// The address of a number.
+pub fn address(number: u128, ipv4: bool) -> IpAddr {
     match u32::try_from(number) {
         Ok(number) if ipv4 => Ipv4Addr::from(number).into(),
         _ => Ipv6Addr::from(number).into(),

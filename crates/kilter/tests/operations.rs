@@ -1,0 +1,99 @@
+//! Looking at a twin that runs.
+
+mod support;
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use support::{Twin, describe, example};
+
+/// `kilter flows --follow -o json`, line by line.
+struct Follower {
+    child: Child,
+    lines: mpsc::Receiver<Value>,
+}
+
+impl Follower {
+    fn start(twin: &Twin, args: &[&str]) -> Self {
+        let mut command = twin.command(&["flows", "--follow", "-o", "json"]);
+        let mut child = command.args(args).stdout(Stdio::piped()).spawn().unwrap();
+        let out = BufReader::new(child.stdout.take().unwrap());
+        let (tell, lines) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in out.lines().map_while(Result::ok) {
+                let _ = tell.send(serde_json::from_str(&line).expect("one JSON object a line"));
+            }
+        });
+        Self { child, lines }
+    }
+
+    /// Does `act` until something that `wanted` recognises is told: following begins some time after
+    /// the program has started.
+    fn sees(&self, act: impl Fn(), wanted: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while Instant::now() < deadline {
+            act();
+            let until = Instant::now() + Duration::from_millis(500);
+            while let Ok(line) = self.lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                if wanted(&line) {
+                    return line;
+                }
+            }
+        }
+        panic!("it was never told");
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn is_between(line: &Value, from: &str, to: &str) -> bool {
+    let is = |party: &Value, workload: &str| {
+        party["name"].as_str().is_some_and(|name| name.starts_with(&format!("shop/{workload}-")))
+    };
+    is(&line["from"], from) && is(&line["to"], to)
+}
+
+#[test]
+fn flows_tell_what_is_open_what_opens_and_what_was_refused_by_which_rule() {
+    let twin = Twin::named("flows");
+    twin.up(&[&example("shop")]);
+    let curl = |workload: &str| {
+        let (target, seconds) = (format!("deploy/{workload}"), "0.3");
+        twin.try_kubectl(&["exec", "-n", "shop", &target, "--", "curl", "-sm", seconds, "http://payments/"]);
+    };
+
+    let follower = Follower::start(&twin, &["--to", "payments"]);
+    let opened = follower.sees(
+        || curl("cart"),
+        |line| line["what"] == "opened" && line["direction"] == "ingress" && is_between(line, "cart", "payments"),
+    );
+    assert!(opened["rule"].as_str().unwrap().contains("ingress rule 1 of NetworkPolicy shop/payments"), "{opened}");
+    let dropped = follower.sees(
+        || curl("storefront"),
+        |line| line["what"] == "dropped" && is_between(line, "storefront", "payments"),
+    );
+    assert!(dropped["rule"].as_str().unwrap().contains("isolated for egress by"), "{dropped}");
+    drop(follower);
+
+    let recent = twin.kilter(&["flows", "--drops", "--from", "shop/storefront", "--to", "payments"]);
+    assert!(recent.status.success(), "{}", describe(&recent));
+    let text = String::from_utf8_lossy(&recent.stdout);
+    assert!(text.lines().count() > 0 && text.lines().all(|line| line.contains("NetworkPolicy shop/storefront")), "{text}");
+
+    let open = twin.kilter(&["flows", "--from", "cart", "--to", "payments", "--protocol", "tcp", "-o", "json"]);
+    let open: Value = serde_json::from_slice(&open.stdout).unwrap();
+    let joined = &open.as_array().unwrap()[0];
+    assert!(joined["egress"].is_string() && joined["ingress"].is_string(), "both sides' rules: {joined}");
+
+    let unknown = twin.kilter(&["flows", "--node", "node-9"]);
+    assert_eq!(unknown.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("node-1, node-2, node-3"));
+}

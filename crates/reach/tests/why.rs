@@ -1,0 +1,137 @@
+//! `why`, asked of manifests: what people read is in `snapshots/`, what must hold is asserted.
+
+use std::path::{Path, PathBuf};
+
+use kilter_manifests::Source;
+use kilter_model::{Cluster, Protocol};
+use kilter_reach::why::{Answer, NameError, Question, Subject, find, split_port, why};
+use kilter_reach::{End, Options, connections};
+
+fn load(sources: &[PathBuf]) -> Cluster {
+    let sources: Vec<Source> = sources.iter().cloned().map(Source::Path).collect();
+    cluster(&sources)
+}
+
+fn text(yaml: &str) -> Cluster {
+    cluster(&[Source::Text { name: "test.yaml".into(), text: yaml.into() }])
+}
+
+fn cluster(sources: &[Source]) -> Cluster {
+    let loaded = kilter_manifests::load(sources, &kilter_manifests::Options::default()).unwrap();
+    kilter_manifests::cluster(&loaded).unwrap()
+}
+
+fn shop() -> Cluster {
+    // Relative, so that the paths in answers are the same everywhere.
+    load(&[Path::new("../../examples/shop").to_owned()])
+}
+
+fn ask(cluster: &Cluster, from: &str, to: &str) -> Result<Answer, NameError> {
+    let (subject, port) = split_port(to)?;
+    let question = Question { from: find(cluster, from)?, to: find(cluster, subject)?, port };
+    why(cluster, &Options::default(), &question)
+}
+
+#[test]
+fn the_deciding_rules_are_named_with_their_lines() {
+    let shop = shop();
+    insta::assert_snapshot!("allowed", ask(&shop, "cart", "payments:9090").unwrap());
+    insta::assert_snapshot!("port", ask(&shop, "cart", "payments:9").unwrap());
+    insta::assert_snapshot!("peer", ask(&shop, "catalog", "svc/payments").unwrap());
+    insta::assert_snapshot!("internet", ask(&shop, "payments", "internet:443").unwrap());
+    insta::assert_snapshot!("from_outside", ask(&shop, "192.0.2.1", "storefront").unwrap());
+}
+
+#[test]
+fn a_slip_in_a_selector_is_found_on_sock_shop() {
+    let Some(corpus) = kilter_testkit::corpus("sock-shop") else { return };
+    let root = corpus.join("deploy/kubernetes");
+    let cluster = load(&[root.join("manifests"), root.join("manifests-policy")]);
+    let answer = ask(&cluster, "front-end", "carts:80").unwrap();
+    assert!(!answer.verdict().is_allow());
+    let near = answer.cases[0].ingress.nearest.as_ref().expect("a nearest rule");
+    assert_eq!(near.policy.name.to_string(), "sock-shop/cart-access");
+    assert!(near.lacks.to_string().contains("name=cart,"), "{near}");
+    let answer = ask(&cluster, "carts", "carts-db:27017").unwrap();
+    let near = answer.cases[0].ingress.nearest.as_ref().expect("a nearest rule");
+    assert_eq!(near.policy.name.to_string(), "sock-shop/carts-db-access");
+    assert!(ask(&cluster, "front-end", "svc/catalogue").unwrap().verdict().is_allow());
+}
+
+const SMALL: &str = r#"
+{apiVersion: v1, kind: Pod, metadata: {name: web, labels: {app: web}}, spec: {containers: [{name: a, image: a, ports: [{name: http, containerPort: 8080}]}]}}
+---
+{apiVersion: v1, kind: Pod, metadata: {name: host}, spec: {hostNetwork: true, containers: [{name: a, image: a}]}}
+---
+{apiVersion: v1, kind: Pod, metadata: {name: web, namespace: other, labels: {app: web}}, spec: {containers: [{name: a, image: a}]}}
+---
+{apiVersion: v1, kind: Service, metadata: {name: gone}, spec: {selector: {app: wep}, ports: [{port: 80}]}}
+---
+{apiVersion: v1, kind: Service, metadata: {name: wrong}, spec: {selector: {app: web}, ports: [{port: 80, targetPort: htpp}]}}
+---
+{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: half}, spec: {podSelector: {matchLabels: {app: web}}, ingress: [{from: [{ipBlock: {cidr: 10.244.128.0/17}}]}]}}
+"#;
+
+#[test]
+fn a_service_without_endpoints_says_why() {
+    let cluster = text(SMALL);
+    insta::assert_snapshot!("no_pods", ask(&cluster, "host", "svc/gone").unwrap());
+    insta::assert_snapshot!("no_target", ask(&cluster, "host", "svc/wrong").unwrap());
+    insta::assert_snapshot!("no_port", ask(&cluster, "host", "svc/gone:81").unwrap());
+}
+
+#[test]
+fn an_address_that_is_not_known_yet_gives_both_answers() {
+    let answer = ask(&text(SMALL), "other/web", "default/web:8080").unwrap();
+    let verdicts: Vec<bool> = answer.cases.iter().map(|it| it.verdict.is_allow()).collect();
+    assert_eq!(verdicts, [false, true], "{answer}");
+    assert!(answer.cases.iter().all(|it| it.undefined.is_none()));
+}
+
+#[test]
+fn what_the_specification_leaves_open_names_its_clause() {
+    let answer = ask(&text(SMALL), "host", "default/web:8080").unwrap();
+    assert!(
+        answer.cases.iter().all(|it| it.undefined.as_deref().is_some_and(|it| it.contains("hostNetwork")))
+    );
+}
+
+#[test]
+fn names_that_say_nothing_are_errors_that_help() {
+    let shop = shop();
+    let near = find(&shop, "catalogue").unwrap_err().to_string();
+    assert!(near.contains("did you mean") && near.contains("shop/catalog"), "{near}");
+    let small = text(SMALL);
+    let several = find(&small, "web").unwrap_err().to_string();
+    assert!(several.contains("default/web[Pod]") && several.contains("other/web[Pod]"), "{several}");
+    assert!(matches!(find(&small, "other/pod/web"), Ok(Subject::Pods { .. })));
+    assert!(matches!(find(&small, "a/b/c/d"), Err(NameError::Malformed { .. })));
+    assert!(find(&small, "node/x").is_err());
+    assert!(ask(&small, "svc/gone", "other/web:1").unwrap_err().to_string().contains("opens no connections"));
+    assert!(ask(&small, "other/web", "default/web:sql").unwrap_err().to_string().contains("http"));
+}
+
+/// Two computations of one thing: the list of all connections, and each asked for by itself.
+#[test]
+fn why_agrees_with_the_list_of_connections() {
+    let shop = shop();
+    let listed = connections(&shop, &Options::default());
+    let names: Vec<String> = shop.pods().map(|it| it.owner.name.to_string()).collect();
+    for from in &names {
+        for to in names.iter().filter(|it| *it != from) {
+            let list = listed.iter().find(|it| {
+                matches!((&it.from, &it.to), (End::Workload(a), End::Workload(b))
+                    if a.name.to_string() == *from && b.name.to_string() == *to)
+            });
+            for (protocol, port) in [(Protocol::Tcp, 8080), (Protocol::Tcp, 5432), (Protocol::Udp, 8125)] {
+                let answer = ask(&shop, from, &format!("{to}:{port}/{protocol}")).unwrap();
+                let expected = list.is_some_and(|it| it.ports.contains(protocol, port));
+                assert_eq!(
+                    answer.verdict().is_allow(),
+                    expected,
+                    "{from} => {to} {protocol} {port}\n{answer}"
+                );
+            }
+        }
+    }
+}
