@@ -12,6 +12,8 @@ use serde_json::Value;
 use crate::status::Status;
 use crate::{decode, protobuf};
 
+/// The media type of YAML (RFC 9512).
+const YAML: &str = "application/yaml";
 /// The largest body that is taken (as etcd-backed servers do).
 pub const LIMIT: usize = 3 * 1024 * 1024;
 /// How much of a larger one is read and thrown away, so that its sender sees the refusal rather than
@@ -66,23 +68,22 @@ pub fn media_type(headers: &HeaderMap) -> &str {
 /// body is empty.
 ///
 /// # Errors
-/// 415 for what is neither JSON nor protobuf, 400 for what cannot be read, 413, 408.
+/// 415 for what is neither JSON, YAML nor protobuf, 400 for what cannot be read, 413, 408.
 pub async fn document(request: Request<Incoming>) -> Result<(Value, Vec<String>), Status> {
     let media_type = media_type(request.headers()).to_owned();
-    let is_protobuf = media_type == protobuf::MEDIA_TYPE;
-    let known = is_protobuf || matches!(media_type.as_str(), "" | "application/json" | "*/*");
     let bytes = read(request.into_body()).await?;
-    match (known, is_protobuf) {
+    match media_type.as_str() {
         _ if bytes.is_empty() => Ok((Value::Null, vec![])),
-        (false, _) => {
-            Err(Status::unsupported_media_type(&media_type, &["application/json", protobuf::MEDIA_TYPE]))
-        }
-        (true, false) => decode::json(&bytes),
-        (true, true) => match protobuf::decode(&bytes) {
+        "" | "application/json" | "*/*" => decode::json(&bytes),
+        YAML => decode::yaml(&bytes),
+        protobuf::MEDIA_TYPE => match protobuf::decode(&bytes) {
             Ok(value) => Ok((value, vec![])),
             Err(error) => {
                 Err(Status::bad_request(format!("the body of the request is not valid protobuf: {error}")))
             }
         },
+        other => {
+            Err(Status::unsupported_media_type(other, &["application/json", YAML, protobuf::MEDIA_TYPE]))
+        }
     }
 }

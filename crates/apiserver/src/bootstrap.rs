@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use crate::registry::{Registry, key_target};
+use crate::registry::{Intent, Registry, key_target};
 use crate::request::Target;
 use crate::resources::Resource;
 use crate::status::Status;
@@ -66,7 +66,7 @@ fn ensure(
         return Ok(());
     }
     let target = Target { name: None, ..key_target(resource, &key) };
-    match registry.create(&target, object, false) {
+    match registry.create(&target, object, &Intent::SERVER) {
         Err(status) if status.reason != "AlreadyExists" => Err(status),
         _ => Ok(()),
     }

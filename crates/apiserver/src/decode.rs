@@ -19,11 +19,33 @@ pub fn json(bytes: &[u8]) -> Result<(Value, Vec<String>), Status> {
         .map_err(|e| Status::bad_request(format!("the body of the request is not valid JSON: {e}")))
 }
 
+/// YAML or JSON of any kind, as [`json`]. A key twice in one mapping of YAML is an error.
+///
+/// # Errors
+/// 400 for what is neither.
+pub fn yaml(bytes: &[u8]) -> Result<(Value, Vec<String>), Status> {
+    if bytes.trim_ascii_start().first().is_none_or(|b| *b == b'{') {
+        return json(bytes);
+    }
+    let refuse = |why: &dyn std::fmt::Display| {
+        Status::bad_request(format!("the body of the request is not valid YAML: {why}"))
+    };
+    let text = std::str::from_utf8(bytes).map_err(|e| refuse(&e))?;
+    // YAML 1.1, as Kubernetes reads it; deeper than any object, and shallow enough for the stack.
+    let options = serde_saphyr::options! {
+        legacy_octal_numbers: true,
+        with_snippet: false,
+        budget: serde_saphyr::budget! { max_depth: 128 },
+    };
+    let value = serde_saphyr::from_str_with_options(text, options).map_err(|e| refuse(&e))?;
+    Ok((value, vec![]))
+}
+
 /// Makes an object of `resource`, in its stored form, from what a client sent: right kind, no
 /// unknown fields, no nulls. Answers the warnings that the client should see.
 ///
 /// # Errors
-/// 400 for another kind, and for unknown or repeated fields under strict validation.
+/// 400 for another kind, for a field of another type than the kind's, and for unknown or repeated fields under strict validation.
 pub fn object(
     resource: &Resource,
     value: &mut Value,
@@ -45,7 +67,13 @@ pub fn object(
     }
     *value = views::to_storage(resource, value.take());
     prune::nulls(value);
-    let unknown = kilter_objects::unknown_fields(value);
+    let cannot = |why: &dyn std::fmt::Display| {
+        Status::bad_request(format!(
+            "{0} in version \"{1}\" cannot be handled as a {0}: {why}",
+            kind.kind, kind.version
+        ))
+    };
+    let unknown = kilter_objects::fit(value).map_err(|misfit| cannot(&misfit))?;
     for path in &unknown {
         prune::remove(value, path);
     }
@@ -53,12 +81,9 @@ pub fn object(
     let problems: Vec<String> =
         problems.chain(duplicates.iter().map(|p| format!("duplicate field {p:?}"))).collect();
     match validation {
-        FieldValidation::Strict if !problems.is_empty() => Err(Status::bad_request(format!(
-            "{0} in version \"{1}\" cannot be handled as a {0}: strict decoding error: {2}",
-            kind.kind,
-            kind.version,
-            problems.join(", ")
-        ))),
+        FieldValidation::Strict if !problems.is_empty() => {
+            Err(cannot(&format_args!("strict decoding error: {}", problems.join(", "))))
+        }
         FieldValidation::Warn => Ok(problems),
         _ => Ok(vec![]),
     }

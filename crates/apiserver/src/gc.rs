@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use crate::meta;
-use crate::registry::{FOREGROUND, ORPHAN, Part, Registry, key_target};
+use crate::registry::{FOREGROUND, Intent, ORPHAN, Part, Registry, key_target};
 use crate::request::{DeleteOptions, Propagation};
 use crate::resources::Resource;
 use crate::status::Status;
@@ -127,7 +127,7 @@ fn collect(registry: &Registry, (resource, key): &Place) -> Result<(), Status> {
             }
             Ok(value)
         };
-        return registry.modify(&target, Part::Whole, false, &mut keep).map(|_| ());
+        return registry.modify(&target, Part::Whole, &Intent::SERVER, &mut keep).map(|_| ());
     }
     // A dependent of an owner that waits goes the same way, down to the last of its own dependents.
     let foreground = waiting > 0 && !registry.store.dependents_of(&object.uid).is_empty();
@@ -211,7 +211,7 @@ fn forget_owner(registry: &Registry, (resource, key): &Place, uid: &str) -> Resu
         }
         Ok(value)
     };
-    match registry.modify(&key_target(resource, key), Part::Whole, false, &mut forget) {
+    match registry.modify(&key_target(resource, key), Part::Whole, &Intent::SERVER, &mut forget) {
         Err(status) if status.reason != "NotFound" => Err(status),
         _ => Ok(()),
     }
@@ -228,7 +228,7 @@ fn drop_finalizer(
         }
         Ok(value)
     };
-    registry.modify(target, Part::Whole, false, &mut drop).map(|_| ())
+    registry.modify(target, Part::Whole, &Intent::SERVER, &mut drop).map(|_| ())
 }
 
 fn expire_events(registry: &Registry) {

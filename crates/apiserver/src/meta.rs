@@ -83,7 +83,6 @@ pub fn begin(resource: &Resource, value: &mut Value) -> Result<(), Status> {
         "deletionTimestamp",
         "deletionGracePeriodSeconds",
         "generation",
-        "managedFields",
     ] {
         metadata.remove(server_side);
     }
@@ -162,7 +161,6 @@ pub fn carry_over(resource: &Resource, before: &Value, value: &mut Value) -> Res
         let old = before["metadata"][server_side].clone();
         set_or_remove(metadata(value), server_side, old);
     }
-    metadata(value).remove("managedFields");
     metadata(value).remove("selfLink");
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use crate::registry::{Part, Registry, key_target};
+use crate::registry::{Intent, Part, Registry, key_target};
 use crate::request::{DeleteOptions, Propagation};
 use crate::resources::Resource;
 use crate::status::Status;
@@ -63,7 +63,7 @@ fn empty(registry: &Registry, namespace: &Object) -> Result<(), Status> {
     match registry.modify(
         &key_target(Resource::core("namespaces"), &namespace.key),
         Part::Whole,
-        false,
+        &Intent::SERVER,
         &mut finalize,
     ) {
         Err(status) if status.reason != "NotFound" => Err(status),

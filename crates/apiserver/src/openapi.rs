@@ -1,31 +1,42 @@
-//! OpenAPI v3: which operations exist and which options they take. The schemas are open: fields are
-//! checked by the server (`fieldValidation`), which is what these documents tell clients.
+//! OpenAPI v3: the operations, the options they take, and the schemas of the kinds, from which
+//! `kubectl explain` reads and by which fields are checked here (`fieldValidation`).
 
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::OnceLock;
+
+use bytes::Bytes;
 use http::StatusCode;
+use kilter_objects::schema;
 use serde_json::{Map, Value, json};
 
 use crate::resources::Resource;
 use crate::respond::{self, Answer};
 use crate::status::Status;
 
+/// A document per group and version, by its path, written once.
+fn documents() -> &'static BTreeMap<String, Bytes> {
+    static DOCUMENTS: OnceLock<BTreeMap<String, Bytes>> = OnceLock::new();
+    DOCUMENTS.get_or_init(|| {
+        let mut resources: BTreeMap<String, Vec<&Resource>> = BTreeMap::new();
+        for resource in Resource::all() {
+            resources.entry(base(resource)).or_default().push(resource);
+        }
+        resources.into_iter().map(|(path, of)| (path, document_of(&of).to_string().into())).collect()
+    })
+}
+
 /// `/openapi/v3`.
 pub fn index() -> Answer {
     let mut paths = Map::new();
-    for resource in Resource::all() {
-        let path = base(resource);
-        let url = format!("/openapi/v3/{path}?hash={}", env!("CARGO_PKG_VERSION"));
-        paths.insert(path, json!({"serverRelativeURL": url}));
+    for (path, document) in documents() {
+        // By the hash clients know whether the document that they have is still the right one.
+        let mut hasher = DefaultHasher::new();
+        document.hash(&mut hasher);
+        let url = format!("/openapi/v3/{path}?hash={:016X}", hasher.finish());
+        paths.insert(path.clone(), json!({"serverRelativeURL": url}));
     }
     respond::json(StatusCode::OK, &json!({"paths": paths}))
-}
-
-fn base(resource: &Resource) -> String {
-    let kind = resource.kind;
-    if kind.group.is_empty() {
-        format!("api/{}", kind.version)
-    } else {
-        format!("apis/{}/{}", kind.group, kind.version)
-    }
 }
 
 /// `/openapi/v3/api/v1`, `/openapi/v3/apis/GROUP/VERSION`.
@@ -33,21 +44,57 @@ fn base(resource: &Resource) -> String {
 /// # Errors
 /// 404.
 pub fn document(group: &str, version: &str) -> Result<Answer, Status> {
+    let document = documents().get(&path_of(group, version)).ok_or_else(Status::unknown_path)?;
+    Ok(respond::json_bytes(StatusCode::OK, document.clone()))
+}
+
+fn path_of(group: &str, version: &str) -> String {
+    if group.is_empty() { format!("api/{version}") } else { format!("apis/{group}/{version}") }
+}
+
+fn base(resource: &Resource) -> String {
+    path_of(resource.kind.group, resource.kind.version)
+}
+
+fn document_of(resources: &[&Resource]) -> Value {
     let (mut paths, mut schemas) = (Map::new(), Map::new());
-    for resource in Resource::all().iter().filter(|r| r.kind.group == group && r.kind.version == version) {
+    for resource in resources {
         let kind = resource.kind;
         let namespaces = if kind.namespaced { "/namespaces/{namespace}" } else { "" };
         let collection = format!("/{}{namespaces}/{}", base(resource), kind.plural);
         paths.insert(format!("{collection}/{{name}}"), object_path(resource));
         paths.insert(collection, collection_path(resource));
-        schemas.insert(schema_name(resource), schema(resource));
+        match schema::definition_of(kind) {
+            Some(name) => add_schema(name, &mut schemas),
+            None => drop(schemas.insert(schema_name(resource), open_schema(resource))),
+        }
     }
-    if paths.is_empty() {
-        return Err(Status::unknown_path());
+    json!({"openapi": "3.0.0", "info": {"title": "Kilter", "version": env!("CARGO_PKG_VERSION")},
+        "paths": paths, "components": {"schemas": schemas}})
+}
+
+/// Adds a definition and all that it refers to.
+fn add_schema(name: &str, schemas: &mut Map<String, Value>) {
+    if schemas.contains_key(name) {
+        return;
     }
-    let value = json!({"openapi": "3.0.0", "info": {"title": "Kilter", "version": env!("CARGO_PKG_VERSION")},
-        "paths": paths, "components": {"schemas": schemas}});
-    Ok(respond::json(StatusCode::OK, &value))
+    let Some(definition) = schema::definitions().get(name) else { return };
+    schemas.insert(name.to_owned(), definition.clone());
+    add_references(definition, schemas);
+}
+
+fn add_references(value: &Value, schemas: &mut Map<String, Value>) {
+    match value {
+        Value::Object(map) => {
+            let reference = map.get("$ref").and_then(Value::as_str);
+            if let Some(name) = reference.and_then(|r| r.strip_prefix("#/components/schemas/")) {
+                add_schema(name, schemas);
+            }
+            map.values().for_each(|value| add_references(value, schemas));
+        }
+        Value::Array(items) => items.iter().for_each(|value| add_references(value, schemas)),
+        _ => {}
+    }
 }
 
 fn gvk(resource: &Resource) -> Value {
@@ -55,11 +102,14 @@ fn gvk(resource: &Resource) -> Value {
 }
 
 fn schema_name(resource: &Resource) -> String {
-    let group = if resource.kind.group.is_empty() { "core" } else { resource.kind.group };
-    format!("{group}.{}.{}", resource.kind.version, resource.kind.kind)
+    if let Some(name) = schema::definition_of(resource.kind) {
+        return name.to_owned();
+    }
+    format!("{}.{}.{}", resource.kind.group, resource.kind.version, resource.kind.kind)
 }
 
-fn schema(resource: &Resource) -> Value {
+/// For a kind whose fields are not described here.
+fn open_schema(resource: &Resource) -> Value {
     json!({
         "type": "object",
         "x-kubernetes-preserve-unknown-fields": true,
@@ -81,14 +131,17 @@ fn operation(resource: &Resource, action: &str, parameters: &[&str]) -> Value {
         "responses": {"200": {"description": "OK", "content": {"application/json": {"schema": reference}}}},
     });
     if matches!(action, "post" | "put") {
-        operation["requestBody"] = json!({"content": {"application/json": {"schema": reference}}});
+        operation["requestBody"] = json!({"content": {
+            "application/json": {"schema": reference}, "application/yaml": {"schema": reference},
+        }});
     }
     if action == "patch" {
-        // Strategic merge patches are taken too, but without complete schemas a client must not
-        // compute them from this document: kubectl then uses its own types.
+        // Strategic merge patches are taken too, but the schemas do not say how lists merge in
+        // them, so a client must not compute them from this document: kubectl uses its own types.
         operation["requestBody"] = json!({"content": {
             "application/json-patch+json": {"schema": {"type": "array"}},
             "application/merge-patch+json": {"schema": {"type": "object"}},
+            "application/apply-patch+yaml": {"schema": {"type": "object"}},
         }});
     }
     operation
@@ -106,16 +159,18 @@ fn collection_path(resource: &Resource) -> Value {
     ];
     json!({
         "get": operation(resource, "list", &list),
-        "post": operation(resource, "post", &["dryRun", "fieldValidation"]),
+        "post": operation(resource, "post", &["dryRun", "fieldManager", "fieldValidation"]),
         "delete": operation(resource, "deletecollection", &["labelSelector", "fieldSelector", "dryRun"]),
     })
 }
 
 fn object_path(resource: &Resource) -> Value {
+    let write = ["dryRun", "fieldManager", "fieldValidation"];
+    let patch = ["dryRun", "fieldManager", "fieldValidation", "force"];
     json!({
         "get": operation(resource, "get", &[]),
-        "put": operation(resource, "put", &["dryRun", "fieldValidation"]),
-        "patch": operation(resource, "patch", &["dryRun", "fieldValidation"]),
+        "put": operation(resource, "put", &write),
+        "patch": operation(resource, "patch", &patch),
         "delete": operation(resource, "delete", &["dryRun", "gracePeriodSeconds", "propagationPolicy"]),
     })
 }

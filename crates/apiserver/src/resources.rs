@@ -3,7 +3,8 @@
 
 use std::sync::OnceLock;
 
-use kilter_objects::kinds::{self, Handling, KINDS, Kind};
+use kilter_objects::EVENT_VIEW;
+use kilter_objects::kinds::{self, KINDS, Kind};
 
 /// A resource: a collection of objects of one kind, at one URL.
 #[derive(Debug)]
@@ -36,10 +37,12 @@ pub struct Subresource {
 }
 
 const POD_SUBRESOURCES: &[Subresource] = &[
+    Subresource { name: "attach", api: ("", "v1"), kind: "PodAttachOptions", verbs: &["create", "get"] },
     Subresource { name: "binding", api: ("", "v1"), kind: "Binding", verbs: &["create"] },
     Subresource { name: "eviction", api: ("policy", "v1"), kind: "Eviction", verbs: &["create"] },
     Subresource { name: "exec", api: ("", "v1"), kind: "PodExecOptions", verbs: &["create", "get"] },
     Subresource { name: "log", api: ("", "v1"), kind: "Pod", verbs: &["get"] },
+    Subresource { name: "portforward", api: ("", "v1"), kind: "PodPortForwardOptions", verbs: &["create", "get"] },
 ];
 
 const POD_FIELDS: &[&str] = &[
@@ -81,21 +84,6 @@ const EVENT_VIEW_FIELDS: &[&str] = &[
     "deprecatedSource.component",
     "type",
 ];
-
-/// The newer version of Event, which client libraries write; kept as core Events.
-static EVENT_VIEW: Kind = Kind {
-    group: "events.k8s.io",
-    version: "v1",
-    kind: "Event",
-    plural: "events",
-    singular: "event",
-    short_names: &["ev"],
-    namespaced: true,
-    status: false,
-    scale: false,
-    in_all: false,
-    handling: Handling::Acts,
-};
 
 /// Kinds that `objects` reads from files but that this server does not serve: a second version of
 /// a kind needs exact conversion.

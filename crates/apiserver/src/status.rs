@@ -120,6 +120,14 @@ impl Status {
         Self::new(StatusCode::CONFLICT, "Conflict", message).with_details(of(resource, name))
     }
 
+    /// 409: an apply touches fields of other managers. Each cause is a message and a field.
+    pub fn apply_conflict(message: String, causes: impl Iterator<Item = (String, String)>) -> Self {
+        let causes: Vec<Value> = causes
+            .map(|(message, field)| json!({"reason": "FieldManagerConflict", "message": message, "field": field}))
+            .collect();
+        Self::new(StatusCode::CONFLICT, "Conflict", message).with_details(json!({"causes": causes}))
+    }
+
     /// 409: somebody else wrote in between.
     pub fn modified(resource: &Resource, name: &str) -> Self {
         Self::conflict(

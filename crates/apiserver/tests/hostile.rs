@@ -39,14 +39,16 @@ async fn each_broken_request_gets_its_own_refusal() {
     let client = server.client().await;
     const JSON: &str = "application/json";
     let post = |kind: &'static str| request(Method::POST, MAPS, kind);
-    let cases: [(http::request::Builder, &[u8], u16, &str); 13] = [
+    let cases: [(http::request::Builder, &[u8], u16, &str); 15] = [
         (post(JSON), b"{", 400, "BadRequest"),
         (post(JSON), b"[]", 400, "BadRequest"),
         (post(JSON), b"\xff\xfe", 400, "BadRequest"),
         (post(JSON), br#"{"kind":"Pod","apiVersion":"v1"}"#, 400, "BadRequest"),
         (post(JSON), br#"{"metadata":{"name":"a/b"}}"#, 422, "Invalid"),
         (post(JSON), br#"{"metadata":{}}"#, 422, "Invalid"),
-        (post("application/yaml"), b"a: b", 415, "UnsupportedMediaType"),
+        (post("application/yaml"), b"a: [", 400, "BadRequest"),
+        (post("application/yaml"), b"data: 1", 400, "BadRequest"),
+        (post("application/xml"), b"<a/>", 415, "UnsupportedMediaType"),
         (post("text/plain"), b"x", 415, "UnsupportedMediaType"),
         (post("application/vnd.kubernetes.protobuf"), b"k8s\0\xff\xff", 400, "BadRequest"),
         (request(Method::PATCH, &format!("{MAPS}/x"), JSON), b"{}", 415, "UnsupportedMediaType"),

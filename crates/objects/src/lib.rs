@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod apply;
 pub mod convert;
 mod defaults;
 pub mod endpoints;
@@ -12,6 +13,7 @@ mod error;
 pub mod expand;
 pub mod kinds;
 pub mod patch;
+pub mod schema;
 mod shape;
 mod validate;
 pub mod value;
@@ -23,5 +25,5 @@ pub use convert::{
 pub use defaults::default;
 pub use error::{Error, FieldError};
 pub use expand::{expand, list_items, pod_template, pod_template_mut};
-pub use shape::unknown_fields;
+pub use shape::{EVENT_VIEW, fit, unknown_fields};
 pub use validate::validate;

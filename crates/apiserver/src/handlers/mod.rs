@@ -1,5 +1,6 @@
 //! From a request to an answer.
 
+mod apply;
 mod containers;
 mod list;
 mod patch;
@@ -106,7 +107,12 @@ async fn dispatch(
                 ("binding", Method::POST) => pods::bind(api, target, query, request).await,
                 ("eviction", Method::POST) => pods::evict(api, target, query, request).await,
                 ("log", Method::GET) => containers::log(api, &target, query).await,
-                ("exec", Method::GET | Method::POST) => containers::exec(api, &target, query, request).await,
+                ("exec" | "attach", Method::GET | Method::POST) => {
+                    containers::streams(api, &target, query, request).await
+                }
+                ("portforward", Method::GET | Method::POST) => {
+                    containers::port_forward(api, &target, query, request).await
+                }
                 _ => Err(Status::method_not_allowed()),
             }
         }

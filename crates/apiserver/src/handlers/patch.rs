@@ -3,13 +3,14 @@ use hyper::body::Incoming;
 use kilter_objects::patch as objects;
 use serde_json::Value;
 
+use super::apply;
 use super::write::{Writer, part};
 use crate::api::Api;
 use crate::body;
 use crate::decode;
 use crate::request::{Query, Target, WriteOptions};
 use crate::respond::Answer;
-use crate::status::Status;
+use crate::status::{Cause, Status};
 use crate::views;
 
 /// The patch formats that are understood.
@@ -39,6 +40,7 @@ impl Format {
                     "application/json-patch+json",
                     "application/merge-patch+json",
                     "application/strategic-merge-patch+json",
+                    apply::MEDIA_TYPE,
                 ],
             )),
         }
@@ -74,7 +76,14 @@ pub async fn patch(
     query: &Query,
     request: Request<Incoming>,
 ) -> Result<Answer, Status> {
-    let options = WriteOptions::parse("PatchOptions", query)?;
+    let options = WriteOptions::parse("PatchOptions", query, request.headers())?;
+    if body::media_type(request.headers()) == apply::MEDIA_TYPE {
+        return apply::apply(api, target, query, options, request).await;
+    }
+    if options.force {
+        let cause = Cause::forbidden("force", "may not be specified for non-apply patch");
+        return Err(Status::invalid_options("PatchOptions", cause));
+    }
     let format = Format::of(body::media_type(request.headers()))?;
     let writer = Writer::new(target.resource, query, request.headers())?;
     let bytes = body::read(request.into_body()).await?;
@@ -87,6 +96,6 @@ pub async fn patch(
         warnings = decode::object(resource, &mut value, &duplicates, options.field_validation)?;
         Ok(value)
     };
-    let object = api.registry.modify(&target, part(&target), options.dry_run, &mut change)?;
+    let object = api.registry.modify(&target, part(&target), &options.intent(), &mut change)?;
     Ok(writer.answer(StatusCode::OK, &object, &warnings))
 }

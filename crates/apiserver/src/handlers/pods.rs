@@ -36,7 +36,7 @@ pub async fn bind(
     query: &Query,
     request: Request<Incoming>,
 ) -> Result<Answer, Status> {
-    let options = WriteOptions::parse("CreateOptions", query)?;
+    let options = WriteOptions::parse("CreateOptions", query, request.headers())?;
     let binding = read(request, "Binding").await?;
     let node = binding["target"]["name"].as_str().filter(|n| !n.is_empty());
     let node = node.ok_or_else(|| Status::bad_request("target.name: Required value"))?;
@@ -59,7 +59,7 @@ pub async fn bind(
         set_scheduled(&mut pod);
         Ok(pod)
     };
-    api.registry.modify(&target, Part::Whole, options.dry_run, &mut change)?;
+    api.registry.modify(&target, Part::Whole, &options.intent(), &mut change)?;
     Ok(success(StatusCode::CREATED))
 }
 

@@ -24,13 +24,13 @@ pub async fn scale(
     let object = match *request.method() {
         Method::GET => api.registry.get(&target)?,
         Method::PUT => {
-            let options = WriteOptions::parse("UpdateOptions", query)?;
+            let options = WriteOptions::parse("UpdateOptions", query, request.headers())?;
             let (wanted, _) = body::document(request).await?;
             let mut change = |object: Value| with_scale(&target, object, &wanted);
-            api.registry.modify(&target, Part::Main, options.dry_run, &mut change)?
+            api.registry.modify(&target, Part::Main, &options.intent(), &mut change)?
         }
         Method::PATCH => {
-            let options = WriteOptions::parse("PatchOptions", query)?;
+            let options = WriteOptions::parse("PatchOptions", query, request.headers())?;
             let format = Format::of(body::media_type(request.headers()))?;
             let (patch, _) = decode::json(&body::read(request.into_body()).await?)?;
             let mut change = |object: Value| {
@@ -38,7 +38,7 @@ pub async fn scale(
                 format.apply(&mut wanted, &patch)?;
                 with_scale(&target, object, &wanted)
             };
-            api.registry.modify(&target, Part::Main, options.dry_run, &mut change)?
+            api.registry.modify(&target, Part::Main, &options.intent(), &mut change)?
         }
         _ => return Err(Status::method_not_allowed()),
     };

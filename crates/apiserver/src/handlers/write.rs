@@ -8,7 +8,7 @@ use crate::decode;
 use crate::negotiate;
 use crate::registry::Part;
 use crate::render::Renderer;
-use crate::request::{Query, Target, WriteOptions};
+use crate::request::{FieldValidation, Query, Target, WriteOptions};
 use crate::resources::Resource;
 use crate::respond::{self, Answer};
 use crate::status::Status;
@@ -21,10 +21,10 @@ pub async fn create(
     query: &Query,
     request: Request<Incoming>,
 ) -> Result<Answer, Status> {
-    let options = WriteOptions::parse("CreateOptions", query)?;
+    let options = WriteOptions::parse("CreateOptions", query, request.headers())?;
     let writer = Writer::new(target.resource, query, request.headers())?;
-    let (value, warnings) = read_object(target.resource, options, request).await?;
-    let object = api.registry.create(&target, value, options.dry_run)?;
+    let (value, warnings) = read_object(target.resource, options.field_validation, request).await?;
+    let object = api.registry.create(&target, value, &options.intent())?;
     Ok(writer.answer(StatusCode::CREATED, &object, &warnings))
 }
 
@@ -35,10 +35,10 @@ pub async fn replace(
     query: &Query,
     request: Request<Incoming>,
 ) -> Result<Answer, Status> {
-    let options = WriteOptions::parse("UpdateOptions", query)?;
+    let options = WriteOptions::parse("UpdateOptions", query, request.headers())?;
     let writer = Writer::new(target.resource, query, request.headers())?;
-    let (value, warnings) = read_object(target.resource, options, request).await?;
-    let object = api.registry.replace(&target, part(&target), value, options.dry_run)?;
+    let (value, warnings) = read_object(target.resource, options.field_validation, request).await?;
+    let object = api.registry.replace(&target, part(&target), value, &options.intent())?;
     Ok(writer.answer(StatusCode::OK, &object, &warnings))
 }
 
@@ -50,11 +50,11 @@ pub fn part(target: &Target) -> Part {
 /// The object that a client sent, in its stored form, and what it should be warned of.
 async fn read_object(
     resource: &Resource,
-    options: WriteOptions,
+    validation: FieldValidation,
     request: Request<Incoming>,
 ) -> Result<(Value, Vec<String>), Status> {
     let (mut value, duplicates) = body::document(request).await?;
-    let warnings = decode::object(resource, &mut value, &duplicates, options.field_validation)?;
+    let warnings = decode::object(resource, &mut value, &duplicates, validation)?;
     Ok((value, warnings))
 }
 

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::{Registry, refused};
+use super::{Author, Intent, Registry, refused};
 use crate::admission;
 use crate::meta;
 use crate::request::Target;
@@ -14,14 +14,17 @@ use crate::store::{Object, WriteError};
 const GENERATED_NAMES: usize = 8;
 
 impl Registry {
-    /// Stores a new object, given in its stored form; with `dry_run` only says what would be stored.
+    /// Stores a new object, given in its stored form; a dry run only says what would be stored.
     ///
     /// # Errors
     /// 400, 403, 404 (namespace), 409 or 422.
-    pub fn create(&self, target: &Target, mut value: Value, dry_run: bool) -> Result<Arc<Object>, Status> {
+    pub fn create(&self, target: &Target, mut value: Value, intent: &Intent) -> Result<Arc<Object>, Status> {
         let resource = target.resource;
         meta::set_namespace(target, &mut value)?;
         meta::begin(resource, &mut value)?;
+        if intent.author != Author::Recorded {
+            meta::metadata(&mut value).remove("managedFields");
+        }
         let generated = meta::is_generated(&value);
         for attempt in 1.. {
             let mut value = value.clone();
@@ -29,7 +32,7 @@ impl Registry {
                 meta::generate_name(&mut value);
             }
             meta::check_name(resource, &value)?;
-            match self.create_named(target, value, dry_run) {
+            match self.create_named(target, value, intent) {
                 Err(status) if generated && status.reason == "AlreadyExists" && attempt < GENERATED_NAMES => {
                 }
                 other => return other,
@@ -38,7 +41,12 @@ impl Registry {
         unreachable!("the loop above has no end but return")
     }
 
-    fn create_named(&self, target: &Target, mut value: Value, dry_run: bool) -> Result<Arc<Object>, Status> {
+    fn create_named(
+        &self,
+        target: &Target,
+        mut value: Value,
+        intent: &Intent,
+    ) -> Result<Arc<Object>, Status> {
         let resource = target.resource;
         admission::prepare_create(resource, &mut value);
         kilter_objects::default(&mut value);
@@ -49,6 +57,7 @@ impl Registry {
         if self.store.get(resource, &key).is_some() {
             return Err(Status::already_exists(resource, &name));
         }
+        record_new(target, intent, &mut value);
         let reservation = match is_service(resource) {
             true => Some(
                 self.services
@@ -57,7 +66,7 @@ impl Registry {
             ),
             false => None,
         };
-        if dry_run {
+        if intent.dry_run {
             self.store
                 .check_namespace(resource, target.namespace())
                 .map_err(|e| refused(target, &name, &e))?;
@@ -83,9 +92,21 @@ impl Registry {
             subresource: None,
         };
         let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}});
-        if let Err(status) = self.create(&target, account, false) {
+        if let Err(status) = self.create(&target, account, &Intent::SERVER) {
             tracing::warn!(namespace, %status, "the default ServiceAccount could not be made");
         }
+    }
+}
+
+/// The status that a new object begins with is the server's, not its creator's.
+fn record_new(target: &Target, intent: &Intent, value: &mut Value) {
+    let status = match target.resource.kind.status && target.resource.kind.kind != "Node" {
+        true => value.as_object_mut().and_then(|v| v.remove("status")),
+        false => None,
+    };
+    intent.record(target, None, value);
+    if let Some(status) = status {
+        value["status"] = status;
     }
 }
 

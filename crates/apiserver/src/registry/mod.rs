@@ -1,6 +1,7 @@
 //! Typed operations on objects, as the API has them: what HTTP handlers, the garbage collector and
 //! the namespace controller call.
 
+mod author;
 mod create;
 mod delete;
 #[cfg(test)]
@@ -18,6 +19,7 @@ use crate::resources::Resource;
 use crate::status::{Cause, Status};
 use crate::store::{Object, Store, WriteError};
 
+pub use author::{Author, Intent};
 pub use delete::{Deletion, FOREGROUND, ORPHAN};
 pub use update::Part;
 
@@ -46,6 +48,16 @@ impl Registry {
         Self { store, services }
     }
 
+    /// Takes note of the addresses that Services have already.
+    pub fn adopt_services(&self) {
+        for service in self.store.list(Resource::core("services"), None).1 {
+            match self.services.admit(&Value::Null, &mut service.value()) {
+                Ok(reservation) => reservation.commit(),
+                Err(causes) => tracing::warn!(service = %service.key, ?causes, "its addresses are not its own"),
+            }
+        }
+    }
+
     /// One object.
     ///
     /// # Errors
@@ -72,6 +84,10 @@ fn refused(target: &Target, name: &str, error: &WriteError) -> Status {
         WriteError::Exists(_) => Status::already_exists(resource, name),
         WriteError::Missing => Status::not_found(resource, name),
         WriteError::Changed(_) => Status::modified(resource, name),
+        WriteError::Journal(why) => {
+            tracing::error!(%why, "the journal cannot be written");
+            Status::internal(format!("the write was refused, for it cannot be kept: {why}"))
+        }
         WriteError::NoNamespace => Status::not_found(Resource::core("namespaces"), target.namespace()),
         WriteError::NamespaceTerminating => {
             let namespace = target.namespace();

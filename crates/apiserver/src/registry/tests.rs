@@ -4,12 +4,14 @@ use super::*;
 use crate::decode;
 use crate::request::FieldValidation;
 
+const DRY: Intent = Intent { author: Author::Server, dry_run: true };
+
 fn registry() -> Registry {
     let services = Services::new(vec!["10.96.0.0/16".parse().expect("a CIDR")]);
     let registry = Registry::new(Arc::new(Store::new(100_000)), services);
     let namespaces = collection(Resource::core("namespaces"), None);
     let shop = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}});
-    registry.create(&namespaces, shop, false).expect("a namespace");
+    registry.create(&namespaces, shop, &Intent::SERVER).expect("a namespace");
     registry
 }
 
@@ -99,7 +101,7 @@ fn fields_of_the_wrong_shape_are_refused() {
     ];
     for resource in Resource::all() {
         let name = format!("old-{}", resource.kind.plural);
-        let stored = registry.create(&collection(resource, None), plausible(resource, &name), false);
+        let stored = registry.create(&collection(resource, None), plausible(resource, &name), &Intent::SERVER);
         for (i, path) in PATHS.iter().enumerate() {
             for (j, shape) in shapes.iter().enumerate() {
                 let mut value = plausible(resource, &format!("n{i}x{j}"));
@@ -107,7 +109,7 @@ fn fields_of_the_wrong_shape_are_refused() {
                 if decode::object(resource, &mut value, &[], FieldValidation::Ignore).is_err() {
                     continue;
                 }
-                drop(registry.create(&collection(resource, None), value, true));
+                drop(registry.create(&collection(resource, None), value, &DRY));
                 let Ok(stored) = &stored else { continue };
                 let mut value = stored.value();
                 set(&mut value, path, shape);
@@ -115,7 +117,7 @@ fn fields_of_the_wrong_shape_are_refused() {
                     continue;
                 }
                 for part in [Part::Main, Part::Status] {
-                    drop(registry.replace(&collection(resource, Some(&name)), part, value.clone(), true));
+                    drop(registry.replace(&collection(resource, Some(&name)), part, value.clone(), &DRY));
                 }
             }
         }
@@ -128,7 +130,7 @@ fn a_pod_with_labels_of_the_wrong_shape_is_named() {
     let pods = collection(Resource::core("pods"), None);
     let mut value = plausible(pods.resource, "web");
     value["metadata"]["labels"] = "x".into();
-    let status = registry.create(&pods, value, false).expect_err("refused");
+    let status = registry.create(&pods, value, &Intent::SERVER).expect_err("refused");
     assert_eq!(status.code, 422);
     assert!(status.message.contains("metadata.labels"), "{status}");
 }

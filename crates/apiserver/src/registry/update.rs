@@ -3,7 +3,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::create::is_service;
-use super::{Registry, key, refused};
+use super::{Intent, Registry, key, refused};
 use crate::admission;
 use crate::meta;
 use crate::request::Target;
@@ -36,7 +36,7 @@ impl Registry {
         &self,
         target: &Target,
         part: Part,
-        dry_run: bool,
+        intent: &Intent,
         change: &mut dyn FnMut(Value) -> Result<Value, Status>,
     ) -> Result<Arc<Object>, Status> {
         let name = target.name.as_deref().unwrap_or_default();
@@ -44,7 +44,7 @@ impl Registry {
             let object = self.get(target)?;
             let before = object.value();
             let after = change(before.clone())?;
-            match self.modify_once(target, part, dry_run, &object, &before, after) {
+            match self.modify_once(target, part, intent, &object, &before, after) {
                 Ok(Some(done)) => return Ok(done),
                 Ok(None) => {}
                 Err(status) => return Err(status),
@@ -58,7 +58,7 @@ impl Registry {
         &self,
         target: &Target,
         part: Part,
-        dry_run: bool,
+        intent: &Intent,
         object: &Arc<Object>,
         before: &Value,
         mut after: Value,
@@ -80,6 +80,7 @@ impl Registry {
                 return Err(Status::invalid(resource, name, causes));
             }
         }
+        intent.record(target, Some(before), &mut after);
         let reservation = match is_service(resource) && part == Part::Main {
             true => Some(
                 self.services.admit(before, &mut after).map_err(|c| Status::invalid(resource, name, c))?,
@@ -92,7 +93,7 @@ impl Registry {
         if after == *before && !done {
             return Ok(Some(object.clone()));
         }
-        if dry_run {
+        if intent.dry_run {
             return Ok(Some(Arc::new(Object::unsaved(resource, after))));
         }
         let written = match done {
@@ -130,7 +131,7 @@ impl Registry {
         target: &Target,
         part: Part,
         value: Value,
-        dry_run: bool,
+        intent: &Intent,
     ) -> Result<Arc<Object>, Status> {
         let resource = target.resource;
         if meta::text(&value, "resourceVersion").is_empty() && !resource.unconditional_update {
@@ -139,7 +140,7 @@ impl Registry {
                 Cause::invalid("metadata.resourceVersion", &0.into(), "must be specified for an update");
             return Err(Status::invalid(resource, name, vec![cause]));
         }
-        self.modify(target, part, dry_run, &mut |_| Ok(value.clone()))
+        self.modify(target, part, intent, &mut |_| Ok(value.clone()))
     }
 }
 

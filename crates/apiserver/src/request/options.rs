@@ -1,6 +1,8 @@
+use http::HeaderMap;
 use serde_json::Value;
 
 use super::Query;
+use crate::registry::{Author, Intent};
 use crate::resources::Resource;
 use crate::selector::{FieldSelector, LabelSelector, Selection};
 use crate::status::{Cause, Status};
@@ -146,12 +148,18 @@ pub enum FieldValidation {
 }
 
 /// Options of create, update and patch.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct WriteOptions {
     /// `dryRun=All`.
     pub dry_run: bool,
     /// `fieldValidation`; without it Kubernetes warns.
     pub field_validation: FieldValidation,
+    /// `fieldManager`.
+    pub manager: Option<String>,
+    /// What the client calls itself: the first word of its `User-Agent`.
+    pub client: String,
+    /// `force`: an apply takes over the fields of others.
+    pub force: bool,
 }
 
 impl WriteOptions {
@@ -159,7 +167,7 @@ impl WriteOptions {
     ///
     /// # Errors
     /// 422 for values that do not exist.
-    pub fn parse(kind: &'static str, query: &Query) -> Result<Self, Status> {
+    pub fn parse(kind: &'static str, query: &Query, headers: &HeaderMap) -> Result<Self, Status> {
         let field_validation = match query.get("fieldValidation") {
             None | Some("Warn") => FieldValidation::Warn,
             Some("Ignore") => FieldValidation::Ignore,
@@ -174,8 +182,41 @@ impl WriteOptions {
                 ));
             }
         };
-        Ok(Self { dry_run: dry_run(kind, query.all("dryRun"))?, field_validation })
+        Ok(Self {
+            dry_run: dry_run(kind, query.all("dryRun"))?,
+            field_validation,
+            manager: manager(kind, query)?,
+            client: client(headers),
+            force: query.flag("force"),
+        })
     }
+
+    /// As the registry takes them, for any write but an apply.
+    pub fn intent(&self) -> Intent {
+        let name = self.manager.clone().unwrap_or_else(|| self.client.clone());
+        Intent { author: Author::Client(name), dry_run: self.dry_run }
+    }
+}
+
+/// How long the name of a manager may be (apimachinery `FieldManagerMaxLength`).
+const LONGEST_MANAGER: usize = 128;
+
+fn manager(kind: &'static str, query: &Query) -> Result<Option<String>, Status> {
+    let Some(name) = query.get("fieldManager") else { return Ok(None) };
+    let message = if name.len() > LONGEST_MANAGER {
+        format!("Too long: may not be more than {LONGEST_MANAGER} bytes")
+    } else if name.chars().any(char::is_control) {
+        format!("Invalid value: {name:?}: should only contain printable characters")
+    } else {
+        return Ok(Some(name.to_owned()));
+    };
+    Err(Status::invalid_options(kind, Cause { field: "fieldManager".into(), message }))
+}
+
+fn client(headers: &HeaderMap) -> String {
+    let agent = headers.get(http::header::USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let name: String = agent.split('/').next().unwrap_or_default().chars().take(LONGEST_MANAGER).collect();
+    if name.is_empty() { "unknown".into() } else { name }
 }
 
 fn dry_run<'a>(kind: &'static str, values: impl Iterator<Item = &'a str>) -> Result<bool, Status> {
@@ -308,9 +349,23 @@ mod tests {
 
     #[test]
     fn a_dry_run_of_anything_but_all_is_refused() {
-        let parse = |q| WriteOptions::parse("CreateOptions", &Query::parse(Some(q)));
+        let parse = |q| WriteOptions::parse("CreateOptions", &Query::parse(Some(q)), &HeaderMap::new());
         assert!(parse("dryRun=All").expect("readable").dry_run);
         assert_eq!(parse("dryRun=Some").expect_err("unknown").code, 422);
         assert_eq!(parse("fieldValidation=Loose").expect_err("unknown").code, 422);
+    }
+
+    #[test]
+    fn a_manager_has_a_printable_name_or_that_of_its_program() {
+        let mut headers = HeaderMap::new();
+        headers.insert(http::header::USER_AGENT, http::HeaderValue::from_static("kubectl/v1.37.0 (linux)"));
+        let parse = |q| WriteOptions::parse("PatchOptions", &Query::parse(Some(q)), &headers);
+        let author = |q| parse(q).expect("readable").intent().author;
+        assert_eq!(author(""), Author::Client("kubectl".into()));
+        assert_eq!(author("fieldManager=me"), Author::Client("me".into()));
+        let long = format!("fieldManager={}", "x".repeat(129));
+        for query in ["fieldManager=a%0ab", &long] {
+            assert_eq!(parse(query).expect_err("refused").code, 422, "{query}");
+        }
     }
 }

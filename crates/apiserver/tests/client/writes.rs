@@ -80,8 +80,6 @@ async fn every_patch_format_is_applied_and_others_are_refused() {
     let failed =
         maps.patch("m", &params, &json_patch(json!([{"op": "test", "path": "/data/x", "value": "z"}]))).await;
     assert_eq!(code(&failed.expect_err("a failed test")), 422);
-    let apply = maps.patch("m", &PatchParams::apply("me"), &Patch::Apply(config_map("m", json!({})))).await;
-    assert_eq!(code(&apply.expect_err("not served yet")), 415);
     let missing = maps.patch("none", &params, &Patch::Merge(json!({}))).await.expect_err("missing");
     assert_eq!(code(&missing), 404);
 }
