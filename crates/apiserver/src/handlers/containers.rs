@@ -1,4 +1,4 @@
-//! Logs and exec: passed through to the kubelet of the pod's node.
+//! Logs, exec, attach and port-forward: passed through to the kubelet of the pod's node.
 
 use futures::StreamExt;
 use http::header::{CONNECTION, UPGRADE};
@@ -49,19 +49,17 @@ pub async fn log(api: &Api, target: &Target, query: &Query) -> Result<Answer, St
     Ok(answer)
 }
 
-/// An upgraded connection to a program in a container, passed through byte for byte.
-pub async fn exec(
+/// The streams of a program in a container: of one that is started (`exec`), or of the container's
+/// own (`attach`).
+pub async fn streams(
     api: &Api,
     target: &Target,
     query: &Query,
-    mut request: Request<Incoming>,
+    request: Request<Incoming>,
 ) -> Result<Answer, Status> {
     /// What `kubectl` calls the streams, and what the kubelet does.
     const STREAMS: [(&str, &str); 4] =
         [("stdin", "input"), ("stdout", "output"), ("stderr", "error"), ("tty", "tty")];
-    if !request.headers().contains_key(UPGRADE) {
-        return Err(Status::bad_request("Upgrade request required"));
-    }
     let place = Place::find(api, target, query)?;
     let mut options = String::new();
     for command in query.all("command") {
@@ -72,10 +70,49 @@ pub async fn exec(
             push_option(&mut options, theirs, "1");
         }
     }
-    let path = format!("/exec/{}?{options}", place.path);
+    let kind = target.subresource.as_deref().unwrap_or_default();
+    let path = format!("/{kind}/{}?{options}", place.path);
+    upgrade(api, place.kubelet, &path, request).await
+}
+
+/// Connections to ports of a pod.
+pub async fn port_forward(
+    api: &Api,
+    target: &Target,
+    query: &Query,
+    request: Request<Incoming>,
+) -> Result<Answer, Status> {
+    let object = api.registry.get(target)?;
+    let pod = object.value();
+    if pod["status"]["phase"] != "Running" {
+        let phase = pod["status"]["phase"].as_str().unwrap_or("Unknown");
+        return Err(Status::bad_request(format!(
+            "unable to forward port because pod is not running. Current status={phase}"
+        )));
+    }
+    let kubelet = kubelet_of(api, &object.key.name, &pod)?;
+    let mut options = String::new();
+    for ports in query.all("ports") {
+        push_option(&mut options, "ports", ports);
+    }
+    let path = [&*object.key.namespace, &*object.key.name].map(encode).join("/");
+    upgrade(api, kubelet, &format!("/portForward/{path}?{options}"), request).await
+}
+
+/// An upgraded connection, passed through byte for byte: what is spoken on it is the client's and
+/// the kubelet's affair.
+async fn upgrade(
+    api: &Api,
+    kubelet: Address,
+    path: &str,
+    mut request: Request<Incoming>,
+) -> Result<Answer, Status> {
+    if !request.headers().contains_key(UPGRADE) {
+        return Err(Status::bad_request("Upgrade request required"));
+    }
     let headers = upgrade_headers(request.headers());
     let client = hyper::upgrade::on(&mut request);
-    let mut upstream = api.kubelet.send(place.kubelet, &path, request.method().clone(), &headers).await?;
+    let mut upstream = api.kubelet.send(kubelet, path, request.method().clone(), &headers).await?;
     if upstream.status() != StatusCode::SWITCHING_PROTOCOLS {
         return Err(kubelet::refusal(upstream).await);
     }
@@ -90,7 +127,7 @@ pub async fn exec(
         let (client, kubelet) = match tokio::try_join!(client, kubelet) {
             Ok((client, kubelet)) => (client, kubelet),
             Err(error) => {
-                tracing::debug!(%error, "an exec connection could not be upgraded");
+                tracing::debug!(%error, "a connection could not be upgraded");
                 return;
             }
         };
@@ -148,21 +185,26 @@ impl Place {
         let object = api.registry.get(target)?;
         let (pod, name) = (object.value(), &*object.key.name);
         let container = container(&pod, name, query.get("container"))?;
-        let node = pod["spec"]["nodeName"].as_str().unwrap_or_default();
-        if node.is_empty() {
-            return Err(Status::bad_request(format!("pod {name} does not have a host assigned")));
-        }
-        let nodes = Resource::core("nodes");
-        let node_object = api.registry.store.get(nodes, &NamespacedName::new("", node));
-        let node_object = node_object.ok_or_else(|| Status::not_found(nodes, node))?;
-        let kubelet = Address::of(&node_object.value()).ok_or_else(|| {
-            Status::unavailable(format!(
-                "node {node} has not said where its kubelet is (InternalIP and kubelet port)"
-            ))
-        })?;
+        let kubelet = kubelet_of(api, name, &pod)?;
         let path = [&*object.key.namespace, name, &container].map(encode).join("/");
         Ok(Self { kubelet, path })
     }
+}
+
+/// The kubelet of the node that a pod is on.
+fn kubelet_of(api: &Api, name: &str, pod: &Value) -> Result<Address, Status> {
+    let node = pod["spec"]["nodeName"].as_str().unwrap_or_default();
+    if node.is_empty() {
+        return Err(Status::bad_request(format!("pod {name} does not have a host assigned")));
+    }
+    let nodes = Resource::core("nodes");
+    let object = api.registry.store.get(nodes, &NamespacedName::new("", node));
+    let object = object.ok_or_else(|| Status::not_found(nodes, node))?;
+    Address::of(&object.value()).ok_or_else(|| {
+        Status::unavailable(format!(
+            "node {node} has not said where its kubelet is (InternalIP and kubelet port)"
+        ))
+    })
 }
 
 /// The container that is meant: the one named, or the only one.

@@ -1,8 +1,10 @@
-//! The kubelet's HTTPS API, as far as `kubectl logs` and `kubectl exec` need it.
+//! The kubelet's HTTPS API, as far as `kubectl logs`, `exec`, `attach` and `port-forward` need it.
 
+mod attach;
 mod auth;
 mod channel;
 mod exec;
+mod forward;
 mod listen;
 mod logs;
 mod query;
@@ -29,6 +31,8 @@ fn router(shared: Arc<Shared>) -> Router {
         .route("/pods", get(pods))
         .route("/containerLogs/{namespace}/{pod}/{container}", get(logs::serve))
         .route("/exec/{namespace}/{pod}/{container}", get(exec::serve).post(exec::not_spdy))
+        .route("/attach/{namespace}/{pod}/{container}", get(attach::serve).post(exec::not_spdy))
+        .route("/portForward/{namespace}/{pod}", get(forward::serve).post(forward::serve))
         .route_layer(axum::middleware::from_fn_with_state(shared.clone(), auth::require_token));
     Router::new().route("/healthz", get(async || "ok")).merge(guarded).with_state(shared)
 }

@@ -1,6 +1,8 @@
 //! A node in a network namespace of its own: an API server, a CNI plugin that is a shell script,
 //! and the pods under test.
 
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
 use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -76,6 +78,7 @@ impl TestNode {
             advertise: address,
             kubelet: Kubelet { ca: None, token: KUBELET_TOKEN.into() },
             history: kilter_apiserver::Config::HISTORY,
+            journal: None,
         })
         .unwrap();
         let kubeconfig = dir.path().join("kubeconfig");
