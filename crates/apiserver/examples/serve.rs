@@ -17,6 +17,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         advertise: "10.240.0.2:6443".parse()?,
         kubelet: Kubelet { ca: None, token: pki.node_token },
         history: Config::HISTORY,
+        journal: None,
     })?;
     let path = std::env::temp_dir().join(format!("kilter-apiserver-{}.kubeconfig", std::process::id()));
     let server = format!("https://{}", handle.addresses[0]);

@@ -1,4 +1,5 @@
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 
 use ipnet::IpNet;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -22,6 +23,9 @@ pub struct Config {
     pub advertise: SocketAddr,
     /// How to talk to kubelets, for logs and exec.
     pub kubelet: Kubelet,
+    /// The file in which every write is kept, so that a server that was killed goes on where it was;
+    /// `None` keeps the state in memory only.
+    pub journal: Option<PathBuf>,
     /// How many changes per resource a watcher may fall behind before it must list again.
     pub history: usize,
 }

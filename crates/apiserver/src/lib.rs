@@ -1,4 +1,4 @@
-//! The embedded Kubernetes API: what a network lab needs of it, in memory.
+//! The embedded Kubernetes API: what a network lab needs of it, in memory and in a journal.
 //!
 //! [`Resource::all`] is the published list of what is served; everything else answers 404, 405 or
 //! 415, never an approximation. Kinds, defaults, validity and patches come from `objects`, so that

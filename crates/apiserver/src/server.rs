@@ -46,6 +46,9 @@ pub enum StartError {
     /// Services could not get addresses.
     #[error("service_cidrs is empty; give a range of addresses for Services")]
     NoServiceRange,
+    /// The journal cannot be used.
+    #[error("the journal cannot be used")]
+    Journal(#[source] std::io::Error),
     /// The objects that every cluster has could not be made.
     #[error("the first objects could not be made")]
     Bootstrap(#[from] Status),
@@ -93,8 +96,13 @@ impl ApiServer {
     pub fn start(config: Config) -> Result<Handle, StartError> {
         let acceptor = acceptor(&config)?;
         let kubelet = KubeletClient::new(&config.kubelet)?;
-        let store = Arc::new(Store::new(config.history));
+        let store = match &config.journal {
+            Some(path) => Store::open(config.history, path).map_err(StartError::Journal)?,
+            None => Store::new(config.history),
+        };
+        let store = Arc::new(store);
         let registry = Arc::new(Registry::new(store.clone(), Services::new(config.service_cidrs.clone())));
+        registry.adopt_services();
         let cluster_ip = config.service_cidrs.first().map(first_address);
         let cluster_ip = cluster_ip.ok_or(StartError::NoServiceRange)?;
         bootstrap::run(&registry, cluster_ip, config.advertise)?;

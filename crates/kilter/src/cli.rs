@@ -224,4 +224,10 @@ pub enum RunCommand {
         #[arg(long)]
         config: PathBuf,
     },
+    /// Starts again what dies of a twin.
+    Supervisor {
+        /// The twin's specification (`twin.json`).
+        #[arg(long)]
+        spec: PathBuf,
+    },
 }

@@ -60,6 +60,7 @@ impl Progress {
 
 fn describe(step: &Step) -> String {
     match step {
+        Step::Resuming => "going on with what an earlier run has left".into(),
         Step::Fabric => "laying the fabric".into(),
         Step::ControlPlane => "starting the control plane".into(),
         Step::Nodes(nodes) => format!("starting {nodes} nodes"),

@@ -81,6 +81,7 @@ fn config(spec: &TwinSpec, sockets: Sockets, pki: &Pki) -> Result<Config> {
             token: pki.node_token.clone(),
         },
         history: Config::HISTORY,
+        journal: Some(Layout::new(&spec.name).journal()),
     })
 }
 

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::cgroup::CgroupTree;
 use crate::lock::Lock;
-use crate::paths::Layout;
+use crate::paths::{KEPT, Layout};
 use crate::spec::{TwinSpec, check_name};
 use crate::{kubeconfig, mounts};
 
@@ -34,9 +34,7 @@ pub fn down(name: &str) -> Result<bool> {
             failures.push(format!("{error:#}"));
         }
     };
-    attempt(cgroups.kill(KILL_LIMIT));
-    attempt(mounts::unmount_below(layout.root()));
-    attempt(cgroups.remove());
+    attempt(end(&layout, &cgroups));
     if let Some(spec) = spec
         && let Some(path) = &spec.kubeconfig
     {
@@ -48,6 +46,28 @@ pub fn down(name: &str) -> Result<bool> {
         bail!("twin {name} could not be removed completely:\n  {}", failures.join("\n  "));
     }
     Ok(true)
+}
+
+/// Ends every process and mount of a twin.
+fn end(layout: &Layout, cgroups: &CgroupTree) -> Result<()> {
+    let killed = cgroups.kill(KILL_LIMIT);
+    let unmounted = mounts::unmount_below(layout.root());
+    killed.and(unmounted).and(cgroups.remove())
+}
+
+/// Removes what a twin whose processes have died has left, but for what its next run goes on with.
+pub(crate) fn clear(layout: &Layout) -> Result<()> {
+    end(layout, &CgroupTree::of(layout.name())?)?;
+    for entry in fs::read_dir(layout.root())? {
+        let entry = entry?;
+        if KEPT.iter().any(|kept| entry.file_name() == *kept) {
+            continue;
+        }
+        let path = entry.path();
+        let removed = if entry.file_type()?.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        removed.with_context(|| format!("remove {}", path.display()))?;
+    }
+    Ok(())
 }
 
 /// What the twin was asked to be; `None` after a crash before that was written.

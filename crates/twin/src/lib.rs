@@ -20,6 +20,7 @@ mod ready;
 mod signal;
 mod spec;
 mod status;
+pub mod supervisor;
 mod system;
 mod up;
 

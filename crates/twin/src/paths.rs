@@ -6,6 +6,11 @@ use std::path::{Path, PathBuf};
 /// The state of all twins. On a tmpfs: a reboot ends every twin anyway.
 pub const ROOT: &str = "/run/kilter";
 
+const JOURNAL: &str = "journal";
+/// What the next run of a twin whose processes have all died goes on with: the state of its API, and
+/// the keys and the port by which clients know it. All else is made anew.
+pub const KEPT: [&str; 3] = [JOURNAL, "pki", "api.port"];
+
 /// The directory of one twin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
@@ -72,6 +77,21 @@ impl Layout {
     /// The kubeconfig by which the twin's own processes reach the API over the fabric.
     pub fn node_kubeconfig(&self) -> PathBuf {
         self.root.join("node.kubeconfig")
+    }
+
+    /// Everything that was ever written to the API.
+    pub fn journal(&self) -> PathBuf {
+        self.root.join(JOURNAL)
+    }
+
+    /// How often processes were started again.
+    pub fn restarts(&self) -> PathBuf {
+        self.root.join("restarts.json")
+    }
+
+    /// Log of the supervisor.
+    pub fn supervisor_log(&self) -> PathBuf {
+        self.root.join("supervisor.log")
     }
 
     /// Log of the control plane.

@@ -51,6 +51,11 @@ pub fn start(what: &str, args: &[&str], cgroup: &Path, log: &Path) -> Result<Sta
 }
 
 impl Starting {
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits until the process says that it is ready; where it ends instead, the end of its log
     /// is the error.
     pub fn wait(mut self) -> Result<()> {

@@ -189,6 +189,12 @@ impl TwinSpec {
         host(self.node_subnet, GATEWAY_HOST)
     }
 
+    /// Whether another twin of the same name would have the same nodes and addresses.
+    pub fn has_addresses_of(&self, other: &Self) -> bool {
+        let plan = |s: &Self| (s.nodes, s.node_subnet, s.pod_cidr, s.service_cidr, s.cluster_domain.clone());
+        plan(self) == plan(other)
+    }
+
     /// Where the API listens in the fabric.
     pub fn api_address(&self) -> Ipv4Addr {
         host(self.node_subnet, API_HOST)

@@ -8,6 +8,7 @@ use crate::UsageError;
 use crate::cgroup::CgroupTree;
 use crate::paths::Layout;
 use crate::spec::{TwinSpec, check_name};
+use crate::supervisor::{self, CONTROL_PLANE};
 
 /// A twin as it is now.
 #[derive(Debug, Clone, Serialize)]
@@ -17,6 +18,8 @@ pub struct Status {
     pub spec: TwinSpec,
     /// Whether the API and the controllers run.
     pub control_plane: bool,
+    /// How often their process died and was started again.
+    pub control_plane_restarts: u32,
     /// Its nodes.
     pub nodes: Vec<NodeState>,
     /// Pods, with what keeps each from being ready.
@@ -31,6 +34,8 @@ pub struct NodeState {
     pub name: String,
     /// Whether any of its processes run.
     pub running: bool,
+    /// How often its process died and was started again.
+    pub restarts: u32,
     /// Pods scheduled to it.
     pub pods: usize,
     /// Its Ready condition, as far as the API can be asked.
@@ -73,11 +78,13 @@ pub async fn status(name: &str) -> Result<Status> {
         Ok(client) => kilter_cluster::snapshot(&client).await.ok(),
         Err(_) => None,
     };
+    let restarts = supervisor::restarts(&layout);
     let nodes = spec.node_plans().into_iter().map(|node| {
         let known = cluster.as_ref().and_then(|c| c.node(&node.name));
         let here = |c: &Cluster| c.pods().filter(|p| p.node.as_deref() == Some(&node.name)).count();
         NodeState {
             running: cgroups.is_group_populated(&node.name),
+            restarts: restarts.get(&node.name).copied().unwrap_or_default(),
             pods: cluster.as_ref().map_or(0, here),
             ready: known.map(|n| n.ready),
             name: node.name,
@@ -85,6 +92,7 @@ pub async fn status(name: &str) -> Result<Status> {
     });
     Ok(Status {
         control_plane: cluster.is_some(),
+        control_plane_restarts: restarts.get(CONTROL_PLANE).copied().unwrap_or_default(),
         nodes: nodes.collect(),
         pods: cluster.as_ref().map_or_else(Vec::new, pods),
         spec,

@@ -7,17 +7,21 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use kilter_apiserver::pki::Pki;
 use kilter_cluster::Update;
+use k8s_openapi::api::core::v1::{Node, Pod};
 use kilter_model::Cluster;
+use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use crate::cgroup::CgroupTree;
 use crate::fabric::create_fabric;
 use crate::lock::Lock;
 use crate::paths::Layout;
+use crate::down::clear;
 use crate::process::{Starting, start};
 use crate::ready::{Readiness, WorkloadState};
 use crate::signal::Termination;
 use crate::spec::{NodePlan, TwinSpec};
+use crate::supervisor::Process;
 use crate::{UsageError, host, kubeconfig, mounts, pki, system};
 
 /// How long nodes may take to register.
@@ -39,6 +43,8 @@ pub struct UpOptions {
 /// What is being done; told as it begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
+    /// The state of the API is an earlier run's, whose processes have died.
+    Resuming,
     /// Namespaces, links and routes of the fabric and its nodes.
     Fabric,
     /// The API and the controllers.
@@ -87,31 +93,47 @@ pub async fn up(options: UpOptions, progress: &mut (dyn FnMut(Step) + Send)) -> 
     host::check()?;
     let layout = Layout::new(&options.spec.name);
     let lock = Lock::take(&layout)?;
-    refuse_taken_name(&layout)?;
+    let resumes = resumes(&layout, &options.spec)?;
+    if resumes {
+        progress(Step::Resuming);
+        clear(&layout)?;
+    }
     let made = tokio::select! {
-        made = make(&layout, &options, progress) => made,
+        made = make(&layout, &options, resumes, progress) => made,
         () = termination.wait() => Err(anyhow::anyhow!("interrupted")),
     };
-    drop(lock);
-    if made.is_err()
-        && let Err(error) = crate::down(&options.spec.name)
-    {
+    let cleared = match (&made, resumes) {
+        (Ok(_), _) => Ok(()),
+        // What it was to go on with is still there for the next attempt.
+        (Err(_), true) => clear(&layout),
+        (Err(_), false) => {
+            drop(lock);
+            crate::down(&options.spec.name).map(drop)
+        }
+    };
+    if let Err(error) = cleared {
         progress(Step::Warning(format!("cleaning up failed: {error:#}")));
     }
     made
 }
 
-fn refuse_taken_name(layout: &Layout) -> Result<()> {
+/// Whether an earlier run of this twin has left the state of its API to go on with.
+fn resumes(layout: &Layout, spec: &TwinSpec) -> Result<bool> {
     let name = layout.name();
     if !layout.root().exists() {
-        return Ok(());
+        return Ok(false);
     }
-    let state = match CgroupTree::of(name)?.is_populated() {
-        true => "is already up",
-        false => "has left things behind (a crash?)",
+    let problem = if CgroupTree::of(name)?.is_populated() {
+        "is already up"
+    } else if !layout.journal().exists() || !layout.pki().exists() {
+        "has left things behind that cannot be gone on with (a crash while it was made?)"
+    } else if crate::read_spec(layout).is_some_and(|old| !old.has_addresses_of(spec)) {
+        "has ended and had other addresses or another number of nodes"
+    } else {
+        return Ok(true);
     };
     Err(UsageError(format!(
-        "a twin named {name} {state}; take it down with `kilter down --name {name}`, or choose another with --name"
+        "a twin named {name} {problem}; take it down with `kilter down --name {name}`, or choose another with --name"
     ))
     .into())
 }
@@ -119,6 +141,7 @@ fn refuse_taken_name(layout: &Layout) -> Result<()> {
 async fn make(
     layout: &Layout,
     options: &UpOptions,
+    resumes: bool,
     progress: &mut (dyn FnMut(Step) + Send),
 ) -> Result<Summary> {
     let started = Instant::now();
@@ -129,14 +152,8 @@ async fn make(
     progress(Step::Fabric);
     let fabric = create_fabric(layout, &spec).await?;
     progress(Step::ControlPlane);
-    let spec_file = layout.spec().display().to_string();
-    let control_group = cgroups.create("control")?;
-    let control = start(
-        "the control plane",
-        &["run", "control-plane", "--spec", &spec_file],
-        &control_group,
-        &layout.control_log(),
-    )?;
+    cgroups.create("control")?;
+    let control = Process::control_plane(layout, &cgroups).start()?;
     let plans = spec.node_plans();
     for node in &plans {
         fabric.add_node(layout, node).await?;
@@ -144,6 +161,10 @@ async fn make(
     }
     wait(vec![control]).await?;
 
+    let client = kilter_cluster::connect(&layout.admin_kubeconfig()).await?;
+    if resumes {
+        forget_running(&client).await?;
+    }
     progress(Step::Nodes(spec.nodes));
     let mut starting = Vec::new();
     for node in &plans {
@@ -152,8 +173,10 @@ async fn make(
     spec.kubeconfig = add_context(layout, &spec, options.switch_context, progress);
     fs::write(layout.spec(), serde_json::to_vec_pretty(&spec)?)?;
 
-    let client = kilter_cluster::connect(&layout.admin_kubeconfig()).await?;
     wait(starting).await?;
+    let spec_file = layout.spec().display().to_string();
+    let supervise = ["run", "supervisor", "--spec", &spec_file];
+    wait(vec![start("the supervisor", &supervise, &cgroups.create("supervisor")?, &layout.supervisor_log())?]).await?;
     wait_for_nodes(&client, &plans).await?;
     progress(Step::Objects(options.objects.len()));
     let mut objects = system::objects(&spec);
@@ -170,11 +193,12 @@ fn prepare(layout: &Layout, spec: &TwinSpec) -> Result<Pki> {
     use std::os::unix::fs::DirBuilderExt;
     let mut private = fs::DirBuilder::new();
     private.mode(0o700);
+    private.recursive(true);
     private.create(layout.root()).with_context(|| format!("make {}", layout.root().display()))?;
     fs::write(layout.spec(), serde_json::to_vec_pretty(spec)?)?;
     fs::create_dir(layout.namespaces())?;
     mounts::mount_bpf(&layout.bpf())?;
-    pki::create(layout, spec)
+    if layout.pki().exists() { pki::read(layout) } else { pki::create(layout, spec) }
 }
 
 fn start_node(
@@ -191,8 +215,7 @@ fn start_node(
     let config = node_config(layout, spec, pki, node, cgroup.clone())?;
     let file = layout.node_config(&node.name);
     pki::write_private(&file, &serde_json::to_string_pretty(&config)?)?;
-    let file = file.display().to_string();
-    start(&node.name, &["run", "node", "--config", &file], &cgroup, &layout.node_log(&node.name))
+    Process::node(layout, cgroups, &node.name).start()
 }
 
 fn node_config(
@@ -223,6 +246,31 @@ fn node_config(
         cluster_domain: spec.cluster_domain.clone(),
         honour_initial_delay: spec.honour_initial_delay,
     })
+}
+
+/// Of what ran before its processes died nothing runs: pods and nodes are as they were before a
+/// kubelet spoke of them, until one does again.
+async fn forget_running(client: &kube::Client) -> Result<()> {
+    let pod = json!({"status": {"phase": "Pending", "conditions": null, "containerStatuses": null,
+        "initContainerStatuses": null, "podIP": null, "podIPs": null, "startTime": null}});
+    let pods = kube::Api::<Pod>::all(client.clone());
+    for found in pods.list(&ListParams::default()).await? {
+        let ended = found.status.as_ref().and_then(|s| s.phase.as_deref());
+        if matches!(ended, Some("Succeeded" | "Failed")) {
+            continue;
+        }
+        let namespace = found.metadata.namespace.unwrap_or_default();
+        let name = found.metadata.name.unwrap_or_default();
+        let of_namespace = kube::Api::<Pod>::namespaced(client.clone(), &namespace);
+        of_namespace.patch_status(&name, &PatchParams::default(), &Patch::Merge(&pod)).await?;
+    }
+    let node = json!({"status": {"conditions": null}});
+    let nodes = kube::Api::<Node>::all(client.clone());
+    for found in nodes.list(&ListParams::default()).await? {
+        let name = found.metadata.name.unwrap_or_default();
+        nodes.patch_status(&name, &PatchParams::default(), &Patch::Merge(&node)).await?;
+    }
+    Ok(())
 }
 
 /// A kubeconfig that cannot be written does not stop a twin: its own file does as well.

@@ -1,18 +1,21 @@
-//! Objects in memory: one revision counter for everything, a table and a ring of recent changes per
+//! Objects in memory, and every write in a journal: one revision counter for everything, a table and a ring of recent changes per
 //! resource. A watcher is a cursor into the ring, so a slow one holds no memory.
 
+mod journal;
 mod object;
 mod table;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use kilter_model::{NamespacedName, Uid};
 use serde_json::Value;
 use tokio::sync::watch;
 
+use journal::{Journal, Kind, Record};
 pub use object::Object;
 pub use table::Change;
 use table::Table;
@@ -47,6 +50,9 @@ pub enum WriteError {
     /// The namespace is being deleted.
     #[error("its namespace is being deleted")]
     NamespaceTerminating,
+    /// It could not be written down, and so did not happen.
+    #[error("the journal cannot be written")]
+    Journal(#[source] std::io::Error),
 }
 
 type TableId = (&'static str, &'static str);
@@ -62,6 +68,8 @@ struct State {
     places: HashMap<Uid, (TableId, NamespacedName)>,
     /// Which objects name a UID as owner, whether or not that owner exists.
     dependents: HashMap<Uid, BTreeSet<(TableId, NamespacedName)>>,
+    /// Where every write goes before it happens.
+    journal: Option<Journal>,
 }
 
 /// The state of the cluster. Cheap to share behind an `Arc`; every method takes one lock, briefly.
@@ -76,9 +84,25 @@ impl Store {
     pub fn new(history: usize) -> Self {
         let tables = Resource::all().iter().filter(|r| r.is_storage());
         let tables = tables.map(|r| (r.stored_as, Table::new(r, history.max(1)))).collect();
+        let (places, dependents) = (HashMap::new(), HashMap::new());
         // Kubernetes never hands out revision 0: as a parameter it means "any".
-        let state = State { revision: 1, tables, places: HashMap::new(), dependents: HashMap::new() };
+        let state = State { revision: 1, tables, places, dependents, journal: None };
         Self { state: Mutex::new(state), news: watch::Sender::new(1) }
+    }
+
+    /// A store that goes on where the journal ends: objects, revisions and, as far as the journal
+    /// has it, the recent history are as they were.
+    ///
+    /// # Errors
+    /// A journal that cannot be used.
+    pub fn open(history: usize, journal: &Path) -> std::io::Result<Self> {
+        let store = Self::new(history);
+        let mut state = store.lock();
+        let opened = Journal::open(journal, |record| state.replay(record))?;
+        state.journal = Some(opened);
+        store.news.send_replace(state.revision);
+        drop(state);
+        Ok(store)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -142,9 +166,8 @@ impl Store {
             return Err(WriteError::Exists(found.clone()));
         }
         state.check_namespace(resource, &object.key.namespace)?;
-        state.index(resource.stored_as, &object);
         let change = Change { revision, before: None, object: object.clone(), deleted: false };
-        self.commit(&mut state, resource, change);
+        self.commit(&mut state, resource, change)?;
         Ok(object)
     }
 
@@ -160,10 +183,8 @@ impl Store {
         let table = state.table_mut(resource);
         let object = Arc::new(Object::new(table.resource, value, revision));
         let before = table.at(&object.key, expected)?;
-        state.unindex(resource.stored_as, &before);
-        state.index(resource.stored_as, &object);
         let change = Change { revision, before: Some(before), object: object.clone(), deleted: false };
-        self.commit(&mut state, resource, change);
+        self.commit(&mut state, resource, change)?;
         Ok(object)
     }
 
@@ -179,9 +200,8 @@ impl Store {
         let table = state.table_mut(resource);
         let before = table.at(key, expected)?;
         let object = Arc::new(Object::new(table.resource, before.value(), revision));
-        state.unindex(resource.stored_as, &before);
         let change = Change { revision, before: Some(before), object: object.clone(), deleted: true };
-        self.commit(&mut state, resource, change);
+        self.commit(&mut state, resource, change)?;
         Ok(object)
     }
 
@@ -214,16 +234,13 @@ impl Store {
         found.map(|(table, key)| (state.tables[table].resource, key.clone())).collect()
     }
 
-    fn commit(&self, state: &mut State, resource: &Resource, change: Change) {
-        state.revision = change.revision;
+    fn commit(&self, state: &mut State, resource: &Resource, change: Change) -> Result<(), WriteError> {
+        state.write_down(resource, &change).map_err(WriteError::Journal)?;
         let revision = change.revision;
-        let table = state.table_mut(resource);
-        match change.deleted {
-            true => table.objects.remove(&change.object.key),
-            false => table.objects.insert(change.object.key.clone(), change.object.clone()),
-        };
-        table.record(change);
+        state.apply(resource.stored_as, change);
+        state.renew_journal();
         self.news.send_replace(revision);
+        Ok(())
     }
 }
 
@@ -234,6 +251,66 @@ impl State {
 
     fn table_mut(&mut self, resource: &Resource) -> &mut Table {
         self.tables.get_mut(&resource.stored_as).expect("every served resource has a table")
+    }
+
+    /// Makes a change.
+    fn apply(&mut self, table: TableId, change: Change) {
+        self.revision = change.revision;
+        if let Some(before) = &change.before {
+            self.unindex(table, before);
+        }
+        if !change.deleted {
+            self.index(table, &change.object);
+        }
+        let table = self.tables.get_mut(&table).expect("every served resource has a table");
+        match change.deleted {
+            true => table.objects.remove(&change.object.key),
+            false => table.objects.insert(change.object.key.clone(), change.object.clone()),
+        };
+        table.record(change);
+    }
+
+    fn write_down(&mut self, resource: &Resource, change: &Change) -> std::io::Result<()> {
+        let Some(journal) = &mut self.journal else { return Ok(()) };
+        let kind = if change.deleted { Kind::Gone } else { Kind::Put };
+        let json = &change.object.json;
+        journal.append(&Record { kind, revision: change.revision, table: resource.stored_as, json })
+    }
+
+    /// Writes the journal anew when it has become much larger than what lives.
+    fn renew_journal(&mut self) {
+        let Some(journal) = self.journal.as_mut().filter(|j| j.is_due()) else { return };
+        let kept = self.tables.iter().flat_map(|(table, of)| of.objects.values().map(move |o| (*table, o)));
+        let kept =
+            kept.map(|(table, o)| Record { kind: Kind::Kept, revision: o.revision, table, json: &o.json });
+        let base = Record { kind: Kind::Base, revision: self.revision, table: ("", ""), json: b"" };
+        if let Err(error) = journal.renew(kept.chain([base])) {
+            tracing::warn!(%error, "the journal could not be written anew; it grows on");
+        }
+    }
+
+    /// Takes in what the journal says.
+    fn replay(&mut self, record: &Record<'_>) {
+        if record.kind == Kind::Base {
+            self.revision = record.revision;
+            self.tables.values_mut().for_each(|table| table.forget(record.revision));
+            return;
+        }
+        let found = self.tables.iter().find(|(id, _)| **id == record.table).map(|(id, t)| (*id, t.resource));
+        let value = serde_json::from_slice(record.json);
+        let (Some((id, resource)), Ok(value)) = (found, value) else {
+            tracing::warn!(table = ?record.table, revision = record.revision, "a record of the journal is passed over");
+            return;
+        };
+        let object = Arc::new(Object::new(resource, value, record.revision));
+        if record.kind == Kind::Kept {
+            self.index(id, &object);
+            self.table_mut(resource).objects.insert(object.key.clone(), object);
+            return;
+        }
+        let before = self.table(resource).objects.get(&object.key).cloned();
+        let deleted = record.kind == Kind::Gone;
+        self.apply(id, Change { revision: record.revision, before, object, deleted });
     }
 
     fn check_namespace(&self, resource: &Resource, namespace: &str) -> Result<(), WriteError> {

@@ -41,6 +41,13 @@ impl Table {
         Self { resource, objects, ring: VecDeque::new(), capacity, forgotten: 0, news: watch::Sender::new(0) }
     }
 
+    /// Begins after a revision: nothing before it is known.
+    pub fn forget(&mut self, revision: u64) {
+        self.ring.clear();
+        self.forgotten = revision;
+        self.news.send_replace(revision);
+    }
+
     /// Records a change and wakes the watchers.
     pub fn record(&mut self, change: Change) {
         let revision = change.revision;

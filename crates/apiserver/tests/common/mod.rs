@@ -43,6 +43,7 @@ impl Server {
             advertise: "10.240.0.2:6443".parse().expect("an address"),
             kubelet: Kubelet { ca: Some(ca), token: pki.node_token.clone() },
             history,
+            journal: None,
         })
         .expect("the server starts");
         let directory = TempDir::new().expect("a directory");

@@ -215,6 +215,7 @@ impl ApiSeed {
             advertise: "10.240.0.2:6443".parse().unwrap(),
             kubelet: Kubelet { ca: None, token: self.pki.node_token.clone() },
             history,
+            journal: None,
         })
         .unwrap()
     }

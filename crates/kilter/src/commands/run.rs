@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::de::DeserializeOwned;
 
+use super::runtime;
 use crate::cli::RunCommand;
 use crate::exit::Outcome;
 
@@ -15,6 +16,7 @@ pub fn run(command: RunCommand) -> Result<Outcome> {
     match command {
         RunCommand::ControlPlane { spec } => control_plane(&spec)?,
         RunCommand::Node { config } => node(&config)?,
+        RunCommand::Supervisor { spec } => runtime()?.block_on(kilter_twin::supervisor::run(&read(&spec)?))?,
     }
     Ok(Outcome::Clean)
 }

@@ -19,7 +19,7 @@ pub fn run(args: &TwinArgs) -> Result<Outcome> {
 
 fn text(status: &Status) -> String {
     let control = if status.control_plane { "answers" } else { "DOES NOT ANSWER" };
-    let mut text = format!("twin {}: the API {control}\n\n", status.spec.name);
+    let mut text = format!("twin {}: the API {control}{}\n\n", status.spec.name, restarted(status.control_plane_restarts));
     let nodes: Vec<Vec<String>> = status
         .nodes
         .iter()
@@ -30,10 +30,10 @@ fn text(status: &Status) -> String {
                 (true, Some(false)) => "NOT READY",
                 (true, None) => "unknown",
             };
-            vec![node.name.clone(), state.into(), node.pods.to_string()]
+            vec![node.name.clone(), state.into(), node.pods.to_string(), node.restarts.to_string()]
         })
         .collect();
-    text += &table::render(&["NODE", "STATE", "PODS"], &nodes);
+    text += &table::render(&["NODE", "STATE", "PODS", "RESTARTS"], &nodes);
     let ready = status.pods.iter().filter(|p| p.ready).count();
     text += &format!("\n{ready} of {} pods ready; every container is a stand-in\n", status.pods.len());
     let waiting: Vec<Vec<String>> = status
@@ -47,4 +47,13 @@ fn text(status: &Status) -> String {
         text += &format!("\nwhy: kubectl --context {} describe pod NAME -n NAMESPACE\n", status.spec.context());
     }
     text
+}
+
+/// How often a process died and was started again, where it did.
+fn restarted(times: u32) -> String {
+    match times {
+        0 => String::new(),
+        1 => " (restarted once)".into(),
+        more => format!(" (restarted {more} times)"),
+    }
 }
