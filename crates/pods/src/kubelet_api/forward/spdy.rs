@@ -155,8 +155,9 @@ impl Encoder<Answer> for Codec {
             Answer::Accept { stream } => {
                 /// What a zlib stream begins with (RFC 1950).
                 const ZLIB: [u8; 2] = [0x78, 0x01];
-                /// No headers: the number 0 in a block that is stored, not compressed (RFC 1951).
-                const NONE: [u8; 9] = [0, 4, 0, 0xfb, 0xff, 0, 0, 0, 0];
+                /// No headers: the number 0 in a block that is stored, not compressed (RFC 1951), and
+                /// an empty block, at which readers hand out what they have.
+                const NONE: [u8; 14] = [0, 4, 0, 0xfb, 0xff, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
                 let begun = std::mem::replace(&mut self.headers_sent, true);
                 let start: &[u8] = if begun { &[] } else { &ZLIB };
                 control(to, SYN_REPLY, 4 + start.len() + NONE.len());
