@@ -79,6 +79,15 @@ Examples:
   kilter flows --follow --with cart           what opens and what is refused, as it happens
   kilter flows --follow --drops -o json | jq -r .rule")]
     Flows(crate::commands::flows::FlowsArgs),
+    /// Break things in a twin on purpose, mend them, and say how long it took until all was well.
+    #[command(after_help = "\
+Examples:
+  kilter chaos cut-node node-2 --for 5        cut a node off for five seconds, then wait until all is well
+  kilter chaos cut-link node-1 node-3         two nodes lose each other, until `kilter chaos heal`
+  kilter chaos loss node-1 20 --for 10
+  kilter chaos kill-pod shop/database-0
+  kilter chaos fail-probe shop/database-0 readiness")]
+    Chaos(crate::commands::chaos::ChaosArgs),
     /// Measure, with peers beside Kilter in the same run.
     #[command(subcommand)]
     Bench(BenchCommand),

@@ -1,4 +1,4 @@
-//! Looking at a twin that runs.
+//! Looking at a twin that runs, and breaking it on purpose.
 
 mod support;
 
@@ -96,4 +96,32 @@ fn flows_tell_what_is_open_what_opens_and_what_was_refused_by_which_rule() {
     let unknown = twin.kilter(&["flows", "--node", "node-9"]);
     assert_eq!(unknown.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&unknown.stderr).contains("node-1, node-2, node-3"));
+}
+
+#[test]
+fn what_is_broken_on_purpose_shows_and_heals() {
+    let twin = Twin::named("chaos");
+    twin.up(&[&example("shop")]);
+    let chaos = |args: &[&str]| {
+        let output = twin.kilter(&[&["chaos"], args].concat());
+        assert!(output.status.success(), "kilter chaos {args:?}: {}", describe(&output));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let disagreements = || {
+        let output = twin.kilter(&["verify", "-o", "json"]);
+        let report: Value = serde_json::from_slice(&output.stdout).expect("a report");
+        report["disagreements"].as_u64().unwrap()
+    };
+
+    chaos(&["cut-link", "node-1", "node-2"]);
+    assert!(disagreements() > 0, "packets between two nodes are lost");
+    assert_eq!(chaos(&["list"]), "node-1 and node-2 do not reach each other\n");
+    assert!(chaos(&["heal"]).contains("all is well again"));
+    assert_eq!(chaos(&["list"]), "nothing is broken on purpose\n");
+
+    assert!(chaos(&["cut-node", "node-3", "--for", "0.5"]).contains("all is well again"));
+    assert!(chaos(&["kill-pod", "shop/database-0"]).contains("all is well again"));
+    assert!(chaos(&["fail-probe", "shop/database-0", "readiness", "--for", "0.5"]).contains("all is well again"));
+    let missing = twin.kilter(&["chaos", "kill-pod", "shop/nobody"]);
+    assert_eq!(missing.status.code(), Some(2), "{}", describe(&missing));
 }

@@ -43,6 +43,14 @@ impl CgroupTree {
         populated(&self.group(name)).unwrap_or(false)
     }
 
+    /// The processes of one group and of the groups below it.
+    pub fn processes(&self, name: &str) -> Result<Vec<i32>> {
+        let mut found = Vec::new();
+        processes_below(&self.group(name), &mut found)
+            .with_context(|| format!("list the processes of {}", self.group(name).display()))?;
+        Ok(found)
+    }
+
     /// Kills every process in the tree and waits until the kernel has reaped them all.
     pub fn kill(&self, deadline: Duration) -> Result<()> {
         match fs::write(self.root.join("cgroup.kill"), "1") {
@@ -94,6 +102,18 @@ fn wait_until_empty(group: &Path, limit: Duration) -> Result<()> {
         // cgroup.events raises POLLPRI when it changes; the bound covers a change between read and poll.
         let mut fds = [PollFd::new(events.as_fd(), PollFlags::POLLPRI)];
         poll(&mut fds, PollTimeout::try_from(left.min(Duration::from_millis(20)))?)?;
+    }
+    Ok(())
+}
+
+fn processes_below(group: &Path, found: &mut Vec<i32>) -> io::Result<()> {
+    let listed = fs::read_to_string(group.join("cgroup.procs"))?;
+    found.extend(listed.lines().filter_map(|pid| pid.parse::<i32>().ok()));
+    for entry in fs::read_dir(group)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            processes_below(&entry.path(), found)?;
+        }
     }
     Ok(())
 }

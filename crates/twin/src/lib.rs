@@ -4,6 +4,7 @@
 //! until they run; [`down`] removes every trace, also after a crash at any point.
 
 mod cgroup;
+pub mod chaos;
 mod client;
 pub mod control_plane;
 mod down;
@@ -23,6 +24,7 @@ mod status;
 pub mod supervisor;
 mod system;
 mod up;
+mod why;
 
 pub use client::NodeClient;
 pub use down::{down, read_spec};

@@ -64,6 +64,11 @@ impl Layout {
         self.root.join("bpf")
     }
 
+    /// What was broken on purpose and not yet mended.
+    pub fn chaos(&self) -> PathBuf {
+        self.root.join("chaos.json")
+    }
+
     /// Keys, certificates and tokens.
     pub fn pki(&self) -> PathBuf {
         self.root.join("pki")

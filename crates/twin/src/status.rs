@@ -24,6 +24,8 @@ pub struct Status {
     pub nodes: Vec<NodeState>,
     /// Pods, with what keeps each from being ready.
     pub pods: Vec<PodState>,
+    /// What is broken on purpose.
+    pub faults: Vec<String>,
 }
 
 /// A node of a twin.
@@ -56,6 +58,8 @@ pub struct PodState {
     pub phase: String,
     /// The Ready condition.
     pub ready: bool,
+    /// What keeps it from being ready, as far as its status and its latest warning tell.
+    pub why: Option<String>,
 }
 
 impl Status {
@@ -63,7 +67,14 @@ impl Status {
     pub fn is_healthy(&self) -> bool {
         self.control_plane
             && self.nodes.iter().all(|n| n.running && n.ready == Some(true))
-            && self.pods.iter().all(|p| p.ready || p.phase == "Succeeded")
+            && self.pods.iter().all(PodState::is_well)
+    }
+}
+
+impl PodState {
+    /// Whether it is as it should be: ready, or ended well.
+    pub fn is_well(&self) -> bool {
+        self.ready || self.phase == "Succeeded"
     }
 }
 
@@ -74,11 +85,18 @@ pub async fn status(name: &str) -> Result<Status> {
     let layout = Layout::new(name);
     let Some(spec) = crate::read_spec(&layout) else { return Err(no_such_twin(name)) };
     let cgroups = CgroupTree::of(name)?;
-    let cluster = match kilter_cluster::connect(&layout.admin_kubeconfig()).await {
-        Ok(client) => kilter_cluster::snapshot(&client).await.ok(),
-        Err(_) => None,
+    let client = kilter_cluster::connect(&layout.admin_kubeconfig()).await.ok();
+    let cluster = match &client {
+        Some(client) => kilter_cluster::snapshot(client).await.ok(),
+        None => None,
     };
     let restarts = supervisor::restarts(&layout);
+    let mut pods = cluster.as_ref().map_or_else(Vec::new, pods);
+    if let Some(client) = client
+        && pods.iter().any(|pod| !pod.is_well())
+    {
+        crate::why::explain(&client, &mut pods).await;
+    }
     let nodes = spec.node_plans().into_iter().map(|node| {
         let known = cluster.as_ref().and_then(|c| c.node(&node.name));
         let here = |c: &Cluster| c.pods().filter(|p| p.node.as_deref() == Some(&node.name)).count();
@@ -94,7 +112,8 @@ pub async fn status(name: &str) -> Result<Status> {
         control_plane: cluster.is_some(),
         control_plane_restarts: restarts.get(CONTROL_PLANE).copied().unwrap_or_default(),
         nodes: nodes.collect(),
-        pods: cluster.as_ref().map_or_else(Vec::new, pods),
+        pods,
+        faults: crate::chaos::faults(&spec)?.iter().map(ToString::to_string).collect(),
         spec,
     })
 }
@@ -108,6 +127,7 @@ fn pods(cluster: &Cluster) -> Vec<PodState> {
             address: pod.addresses.first().map(ToString::to_string),
             phase: phase(pod.phase).to_owned(),
             ready: pod.ready,
+            why: None,
         })
         .collect();
     pods.sort_by(|a, b| a.name.cmp(&b.name));

@@ -1,6 +1,7 @@
 //! One module a command.
 
 pub mod bench;
+pub mod chaos;
 pub mod connections;
 pub mod diff;
 pub mod down;

@@ -36,15 +36,13 @@ fn text(status: &Status) -> String {
     text += &table::render(&["NODE", "STATE", "PODS", "RESTARTS"], &nodes);
     let ready = status.pods.iter().filter(|p| p.ready).count();
     text += &format!("\n{ready} of {} pods ready; every container is a stand-in\n", status.pods.len());
-    let waiting: Vec<Vec<String>> = status
-        .pods
-        .iter()
-        .filter(|p| !p.ready)
-        .map(|p| vec![p.name.clone(), p.phase.clone(), p.node.clone().unwrap_or_else(|| "(none)".into())])
-        .collect();
-    if !waiting.is_empty() {
-        text += &format!("\n{}", table::render(&["NOT READY", "PHASE", "NODE"], &waiting));
-        text += &format!("\nwhy: kubectl --context {} describe pod NAME -n NAMESPACE\n", status.spec.context());
+    for pod in status.pods.iter().filter(|p| !p.is_well()) {
+        let (name, phase, node) = (&pod.name, &pod.phase, pod.node.as_deref().unwrap_or("no node"));
+        let why = pod.why.as_deref().unwrap_or("its status does not say why");
+        text += &format!("  NOT READY {name} ({phase}, {node}): {why}\n");
+    }
+    for fault in &status.faults {
+        text += &format!("broken on purpose: {fault}; `kilter chaos heal` mends it\n");
     }
     text
 }
