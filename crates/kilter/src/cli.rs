@@ -91,6 +91,16 @@ Examples:
     /// Measure, with peers beside Kilter in the same run.
     #[command(subcommand)]
     Bench(BenchCommand),
+    /// Print the completion script of a shell.
+    #[command(after_help = "\
+Examples:
+  source <(kilter completion bash)
+  kilter completion zsh > ~/.zfunc/_kilter
+  kilter completion fish > ~/.config/fish/completions/kilter.fish")]
+    Completion {
+        /// bash, elvish, fish, powershell or zsh.
+        shell: clap_complete::Shell,
+    },
     /// Run one of Kilter's own processes; people rarely type these.
     #[command(subcommand, hide = true)]
     Run(RunCommand),

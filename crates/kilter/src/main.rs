@@ -32,6 +32,7 @@ fn main() -> ExitCode {
         Command::Flows(args) => commands::flows::run(&args),
         Command::Chaos(args) => commands::chaos::run(args),
         Command::Bench(args) => commands::bench::run(&args),
+        Command::Completion { shell } => commands::completion::run(shell),
         Command::Run(args) => commands::run::run(args),
     };
     exit::code(result)

@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod chaos;
+pub mod completion;
 pub mod connections;
 pub mod diff;
 pub mod down;
