@@ -2,6 +2,7 @@
 //!
 //! * [`datapath`]: latency and throughput between pods.
 //! * [`cni`]: wiring and unwiring a pod.
+//! * [`policy`]: answering for a large cluster, and keeping a node's rows in step.
 //! * [`twin`]: bringing a whole twin up, and its memory.
 //!
 //! [`engine`] runs kinds of [`work`] over subjects in turn. Whatever a benchmark makes on the
@@ -17,6 +18,7 @@ pub mod kilter;
 pub mod lab;
 pub mod peers;
 pub mod place;
+pub mod policy;
 mod running;
 pub mod statistics;
 pub mod twin;

@@ -1,12 +1,15 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kilter_model::Event;
+use kilter_objects::ClusterNetworkPolicy;
+use kube::api::ListParams;
 use kube::runtime::watcher;
 use kube::{Api, Client, ResourceExt};
 use serde::de::DeserializeOwned;
@@ -19,6 +22,9 @@ use crate::{Resource, watch_kind};
 /// Bounded, so that a consumer that falls behind slows the watches down instead of filling memory;
 /// the API keeps the backlog, and when it drops it the watch lists anew, which loses nothing.
 const CAPACITY: usize = 4096;
+
+/// How often it is asked whether a CustomResourceDefinition has been installed meanwhile.
+const NOT_SERVED_YET: Duration = Duration::from_secs(10);
 
 /// What a watch saw.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +72,7 @@ pub fn watch(client: Client) -> Feed {
     watches.spawn(run::<Namespace>(client.clone(), sender.clone()));
     watches.spawn(run::<Node>(client.clone(), sender.clone()));
     watches.spawn(run::<NetworkPolicy>(client.clone(), sender.clone()));
+    watches.spawn(run::<ClusterNetworkPolicy>(client.clone(), sender.clone()));
     watches.spawn(run::<Service>(client.clone(), sender.clone()));
     watches.spawn(run::<EndpointSlice>(client, sender));
     Feed { updates, _watches: watches }
@@ -76,7 +83,11 @@ async fn run<K>(client: Client, to: mpsc::Sender<Update>)
 where
     K: Watched + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    let mut events = std::pin::pin!(watch_kind::<K>(Api::all(client)));
+    let api: Api<K> = Api::all(client);
+    if K::RESOURCE.is_optional() && !wait_until_served(&api, &to).await {
+        return;
+    }
+    let mut events = std::pin::pin!(watch_kind(api));
     let mut known = Known::default();
     let mut updates = Vec::new();
     while let Some(event) = events.next().await {
@@ -87,6 +98,24 @@ where
             }
         }
     }
+}
+
+/// Waits until the API has a kind that it need not have; meanwhile there is none of it. Whether
+/// anybody still listens.
+async fn wait_until_served<K>(api: &Api<K>, to: &mpsc::Sender<Update>) -> bool
+where
+    K: Watched + Clone + DeserializeOwned + Debug,
+{
+    let one = ListParams::default().limit(1);
+    let mut said = false;
+    while matches!(api.list(&one).await, Err(kube::Error::Api(status)) if status.code == 404) {
+        if !said && to.send(Update::Synced(K::RESOURCE)).await.is_err() {
+            return false;
+        }
+        said = true;
+        tokio::time::sleep(NOT_SERVED_YET).await;
+    }
+    !to.is_closed()
 }
 
 /// What has been sent of one kind, so that a list can be told from what it changed.
@@ -136,7 +165,7 @@ impl Known {
                 let name = object.name_any();
                 let namespace = object.namespace().unwrap_or_default();
                 tracing::error!(%namespace, %name, resource = %K::RESOURCE, %error, "left out: cannot be understood");
-                if K::RESOURCE != Resource::NetworkPolicies {
+                if !K::RESOURCE.is_policy() {
                     self.remove(K::RESOURCE, key, version, updates);
                 }
             }

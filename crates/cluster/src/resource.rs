@@ -18,6 +18,8 @@ pub enum Resource {
     Nodes,
     /// `networking.k8s.io/v1` networkpolicies.
     NetworkPolicies,
+    /// `policy.networking.k8s.io/v1alpha2` clusternetworkpolicies.
+    ClusterNetworkPolicies,
     /// `v1` services.
     Services,
     /// `discovery.k8s.io/v1` endpointslices.
@@ -26,14 +28,25 @@ pub enum Resource {
 
 impl Resource {
     /// All of them.
-    pub const ALL: [Resource; 6] = [
+    pub const ALL: [Resource; 7] = [
         Resource::Pods,
         Resource::Namespaces,
         Resource::Nodes,
         Resource::NetworkPolicies,
+        Resource::ClusterNetworkPolicies,
         Resource::Services,
         Resource::EndpointSlices,
     ];
+
+    /// Whether it says what is refused: one that cannot be understood must not count as absent.
+    pub const fn is_policy(self) -> bool {
+        matches!(self, Resource::NetworkPolicies | Resource::ClusterNetworkPolicies)
+    }
+
+    /// Whether an API may not have it: its CustomResourceDefinition is installed apart.
+    pub const fn is_optional(self) -> bool {
+        matches!(self, Resource::ClusterNetworkPolicies)
+    }
 
     /// Its name in the API, as in URLs and in `wire::control::NodeStatus::applied`.
     pub const fn name(self) -> &'static str {
@@ -42,6 +55,7 @@ impl Resource {
             Resource::Namespaces => "namespaces",
             Resource::Nodes => "nodes",
             Resource::NetworkPolicies => "networkpolicies",
+            Resource::ClusterNetworkPolicies => "clusternetworkpolicies",
             Resource::Services => "services",
             Resource::EndpointSlices => "endpointslices",
         }
@@ -74,6 +88,7 @@ pub(crate) enum Key {
     Namespace(Arc<str>),
     Node(Arc<str>),
     NetworkPolicy(NamespacedName),
+    ClusterNetworkPolicy(Arc<str>),
     Service(NamespacedName),
     EndpointSlice(NamespacedName),
 }
@@ -86,6 +101,7 @@ impl Key {
             Key::Namespace(name) => Event::NamespaceGone(name),
             Key::Node(name) => Event::NodeGone(name),
             Key::NetworkPolicy(name) => Event::NetworkPolicyGone(name),
+            Key::ClusterNetworkPolicy(name) => Event::ClusterNetworkPolicyGone(name),
             Key::Service(name) => Event::ServiceGone(name),
             Key::EndpointSlice(name) => Event::EndpointSliceGone(name),
         }
@@ -150,6 +166,18 @@ impl Watched for networking::NetworkPolicy {
 
     fn event(&self, origin: Origin) -> Result<Option<Event>, kilter_objects::Error> {
         kilter_objects::network_policy(self, origin).map(|it| Some(Event::NetworkPolicy(it)))
+    }
+}
+
+impl Watched for kilter_objects::ClusterNetworkPolicy {
+    const RESOURCE: Resource = Resource::ClusterNetworkPolicies;
+
+    fn key(&self) -> Key {
+        Key::ClusterNetworkPolicy(name(self))
+    }
+
+    fn event(&self, origin: Origin) -> Result<Option<Event>, kilter_objects::Error> {
+        kilter_objects::cluster_network_policy(self, origin).map(|it| Some(Event::ClusterNetworkPolicy(it)))
     }
 }
 

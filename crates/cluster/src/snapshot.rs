@@ -4,6 +4,7 @@ use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kilter_model::{Cluster, Event};
+use kilter_objects::ClusterNetworkPolicy;
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 use serde::de::DeserializeOwned;
@@ -17,15 +18,16 @@ const PAGE: u32 = 500;
 /// A fresh list of everything that the model holds, not through any watch or cache of ours. The
 /// kinds are listed one after another's start: each list is consistent in itself.
 pub async fn snapshot(client: &Client) -> Result<Cluster, Error> {
-    let (pods, namespaces, nodes, policies, services, slices) = tokio::try_join!(
+    let (pods, namespaces, nodes, policies, cluster_policies, services, slices) = tokio::try_join!(
         list::<Pod>(client),
         list::<Namespace>(client),
         list::<Node>(client),
         list::<NetworkPolicy>(client),
+        list::<ClusterNetworkPolicy>(client),
         list::<Service>(client),
         list::<EndpointSlice>(client),
     )?;
-    let kinds = [pods, namespaces, nodes, policies, services, slices];
+    let kinds = [pods, namespaces, nodes, policies, cluster_policies, services, slices];
     Ok(Cluster::from_events(kinds.into_iter().flatten()))
 }
 
@@ -37,8 +39,12 @@ where
     let mut params = ListParams::default().limit(PAGE);
     let mut events = Vec::new();
     loop {
-        let page =
-            api.list(&params).await.map_err(|e| Error::from_kube(format!("list {}", K::RESOURCE), e))?;
+        let page = match api.list(&params).await {
+            Err(kube::Error::Api(status)) if status.code == 404 && K::RESOURCE.is_optional() => {
+                return Ok(events);
+            }
+            page => page.map_err(|e| Error::from_kube(format!("list {}", K::RESOURCE), e))?,
+        };
         for object in &page.items {
             events.extend(object.event(origin(object)).map_err(|source| {
                 let name = object.name_any();

@@ -214,7 +214,11 @@ fn flatten(value: Value, origin: &Origin, objects: &mut Vec<Object>) -> Result<(
 fn in_namespace(mut object: Object, default: &str) -> Object {
     let Some(kind) = kinds::of(&object.value) else { return object };
     if let Some(metadata) = object.value.get_mut("metadata").and_then(Value::as_object_mut) {
-        let named = metadata.get("namespace").and_then(Value::as_str).is_some_and(|n| !n.is_empty());
+        // What is no name at all is left for validation to refuse.
+        let named = match metadata.get("namespace") {
+            None | Some(Value::Null) => false,
+            Some(name) => name.as_str() != Some(""),
+        };
         if !kind.namespaced {
             metadata.remove("namespace");
         } else if !named {

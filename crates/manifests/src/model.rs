@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use kilter_model::{Cluster, Event, Namespace, Origin};
+use kilter_model::{Cluster, Event, Namespace, Origin, PolicyRule};
 use kilter_objects::{Error, expand, to_event};
 
 use crate::{Lines, Loaded, Object};
@@ -24,10 +24,13 @@ pub fn events(loaded: &Loaded) -> Result<Vec<Event>, Error> {
                 mentioned.insert(namespace.into());
             }
         }
-        let pods = expand(&object.value, object.origin.clone())?;
+        // As the API would store it: a label without a value has the empty one, for one thing.
+        let mut stored = object.value.clone();
+        kilter_objects::default(&mut stored);
+        let pods = expand(&stored, object.origin.clone())?;
         if !pods.is_empty() {
             events.extend(pods.into_iter().map(Event::Pod));
-        } else if let Some(mut event) = to_event(&object.value, object.origin.clone())? {
+        } else if let Some(mut event) = to_event(&stored, object.origin.clone())? {
             point_at_rules(&mut event, object, &mut lines);
             events.push(event);
         }
@@ -45,9 +48,18 @@ pub fn events(loaded: &Loaded) -> Result<Vec<Event>, Error> {
 
 /// Gives each rule of a policy its own line instead of the policy's.
 fn point_at_rules(event: &mut Event, object: &Object, lines: &mut Lines) {
-    let Event::NetworkPolicy(policy) = event else { return };
-    for (field, rules) in [("ingress", &mut policy.ingress), ("egress", &mut policy.egress)] {
-        for (i, rule) in rules.iter_mut().flatten().enumerate() {
+    let (ingress, egress): (Vec<&mut PolicyRule>, Vec<&mut PolicyRule>) = match event {
+        Event::NetworkPolicy(it) => {
+            (it.ingress.iter_mut().flatten().collect(), it.egress.iter_mut().flatten().collect())
+        }
+        Event::ClusterNetworkPolicy(it) => (
+            it.ingress.iter_mut().map(|rule| &mut rule.matches).collect(),
+            it.egress.iter_mut().map(|rule| &mut rule.matches).collect(),
+        ),
+        _ => return,
+    };
+    for (field, rules) in [("ingress", ingress), ("egress", egress)] {
+        for (i, rule) in rules.into_iter().enumerate() {
             rule.origin = lines.of(&object.value, &object.origin, &format!("/spec/{field}/{i}"));
         }
     }

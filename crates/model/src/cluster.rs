@@ -2,7 +2,9 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::{EndpointSlice, Namespace, NamespacedName, NetworkPolicy, Node, Pod, Service, Uid};
+use crate::{
+    ClusterNetworkPolicy, EndpointSlice, Ingress, Namespace, NamespacedName, NetworkPolicy, Node, Pod, Service, Uid,
+};
 
 /// Something that happened, from a watch or from a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,10 +25,18 @@ pub enum Event {
     NetworkPolicy(NetworkPolicy),
     /// A policy is gone.
     NetworkPolicyGone(NamespacedName),
+    /// A cluster-scoped policy is so.
+    ClusterNetworkPolicy(ClusterNetworkPolicy),
+    /// A cluster-scoped policy is gone.
+    ClusterNetworkPolicyGone(Arc<str>),
     /// A Service is so.
     Service(Service),
     /// A Service is gone.
     ServiceGone(NamespacedName),
+    /// An Ingress is so.
+    Ingress(Ingress),
+    /// An Ingress is gone.
+    IngressGone(NamespacedName),
     /// An endpoint slice is so.
     EndpointSlice(EndpointSlice),
     /// An endpoint slice is gone; named by slice.
@@ -44,6 +54,10 @@ pub enum Change {
     Pod(Uid, Option<Box<Pod>>),
     /// This policy came, went or changed.
     NetworkPolicy(NamespacedName),
+    /// This cluster-scoped policy came, went or changed.
+    ClusterNetworkPolicy(Arc<str>),
+    /// This Ingress came, went or changed.
+    Ingress(NamespacedName),
     /// This Service, or its endpoints, came, went or changed.
     Service(NamespacedName),
 }
@@ -56,7 +70,9 @@ pub struct Cluster {
     nodes: BTreeMap<Arc<str>, Node>,
     pods: BTreeMap<Uid, Pod>,
     policies: BTreeMap<NamespacedName, NetworkPolicy>,
+    cluster_policies: BTreeMap<Arc<str>, ClusterNetworkPolicy>,
     services: BTreeMap<NamespacedName, Service>,
+    ingresses: BTreeMap<NamespacedName, Ingress>,
     slices: BTreeMap<NamespacedName, EndpointSlice>,
 }
 
@@ -73,20 +89,30 @@ impl Cluster {
     /// Applies an event and says what it changed, if anything.
     pub fn apply(&mut self, event: Event) -> Option<Change> {
         match event {
-            Event::Namespace(it) => set(&mut self.namespaces, it.name.clone(), it).map(|(k, _)| Change::Namespace(k)),
+            Event::Namespace(it) => {
+                set(&mut self.namespaces, it.name.clone(), it).map(|(k, _)| Change::Namespace(k))
+            }
             Event::NamespaceGone(k) => self.namespaces.remove(&k).map(|_| Change::Namespace(k)),
             Event::Node(it) => set(&mut self.nodes, it.name.clone(), it).map(|(k, _)| Change::Node(k)),
             Event::NodeGone(k) => self.nodes.remove(&k).map(|_| Change::Node(k)),
-            Event::Pod(it) => {
-                set(&mut self.pods, it.uid.clone(), it).map(|(k, before)| Change::Pod(k, before.map(Box::new)))
-            }
+            Event::Pod(it) => set(&mut self.pods, it.uid.clone(), it)
+                .map(|(k, before)| Change::Pod(k, before.map(Box::new))),
             Event::PodGone(k) => self.pods.remove(&k).map(|before| Change::Pod(k, Some(Box::new(before)))),
             Event::NetworkPolicy(it) => {
                 set(&mut self.policies, it.name.clone(), it).map(|(k, _)| Change::NetworkPolicy(k))
             }
             Event::NetworkPolicyGone(k) => self.policies.remove(&k).map(|_| Change::NetworkPolicy(k)),
-            Event::Service(it) => set(&mut self.services, it.name.clone(), it).map(|(k, _)| Change::Service(k)),
+            Event::ClusterNetworkPolicy(it) => set(&mut self.cluster_policies, it.name.clone(), it)
+                .map(|(k, _)| Change::ClusterNetworkPolicy(k)),
+            Event::ClusterNetworkPolicyGone(k) => {
+                self.cluster_policies.remove(&k).map(|_| Change::ClusterNetworkPolicy(k))
+            }
+            Event::Service(it) => {
+                set(&mut self.services, it.name.clone(), it).map(|(k, _)| Change::Service(k))
+            }
             Event::ServiceGone(k) => self.services.remove(&k).map(|_| Change::Service(k)),
+            Event::Ingress(it) => set(&mut self.ingresses, it.name.clone(), it).map(|(k, _)| Change::Ingress(k)),
+            Event::IngressGone(k) => self.ingresses.remove(&k).map(|_| Change::Ingress(k)),
             Event::EndpointSlice(it) => {
                 let service = it.service.clone();
                 set(&mut self.slices, it.name.clone(), it).map(|_| Change::Service(service))
@@ -150,6 +176,16 @@ impl Cluster {
             .map(|(_, policy)| policy)
     }
 
+    /// All cluster-scoped policies, by name.
+    pub fn cluster_policies(&self) -> impl Iterator<Item = &ClusterNetworkPolicy> {
+        self.cluster_policies.values()
+    }
+
+    /// A cluster-scoped policy by name.
+    pub fn cluster_policy(&self, name: &str) -> Option<&ClusterNetworkPolicy> {
+        self.cluster_policies.get(name)
+    }
+
     /// All Services, by name.
     pub fn services(&self) -> impl Iterator<Item = &Service> {
         self.services.values()
@@ -158,6 +194,11 @@ impl Cluster {
     /// A Service by name.
     pub fn service(&self, name: &NamespacedName) -> Option<&Service> {
         self.services.get(name)
+    }
+
+    /// All Ingresses, by name.
+    pub fn ingresses(&self) -> impl Iterator<Item = &Ingress> {
+        self.ingresses.values()
     }
 
     /// All endpoint slices, by name.
@@ -197,10 +238,16 @@ mod tests {
     #[test]
     fn an_event_that_changes_nothing_yields_no_change() {
         let mut cluster = Cluster::default();
-        assert_eq!(cluster.apply(Event::Namespace(namespace("shop"))), Some(Change::Namespace("shop".into())));
+        assert_eq!(
+            cluster.apply(Event::Namespace(namespace("shop"))),
+            Some(Change::Namespace("shop".into()))
+        );
         assert_eq!(cluster.apply(Event::Namespace(namespace("shop"))), None);
         assert_eq!(cluster.apply(Event::NamespaceGone("other".into())), None);
-        assert_eq!(cluster.apply(Event::NamespaceGone("shop".into())), Some(Change::Namespace("shop".into())));
+        assert_eq!(
+            cluster.apply(Event::NamespaceGone("shop".into())),
+            Some(Change::Namespace("shop".into()))
+        );
         assert_eq!(cluster, Cluster::default());
     }
 

@@ -6,7 +6,9 @@
 #![forbid(unsafe_code)]
 
 mod cluster;
+mod cluster_policy;
 mod family;
+mod ingress;
 mod labels;
 mod names;
 mod origin;
@@ -16,13 +18,13 @@ mod topology;
 mod traffic;
 
 pub use cluster::{Change, Cluster, Event};
+pub use cluster_policy::{Action, Caveat, ClusterNetworkPolicy, ClusterRule, ClusterTier, Subject};
 pub use family::Family;
+pub use ingress::{Ingress, IngressBackend, ServicePortRef};
 pub use labels::{Labels, Operator, Requirement, Selector};
 pub use names::{Direction, NamespacedName, Uid, WorkloadRef};
 pub use origin::Origin;
-pub use policy::{
-    IpBlock, NetworkPolicy, Peer, PolicyPort, PolicyRef, PolicyRule, PortSpec, Tier,
-};
+pub use policy::{IpBlock, NetworkPolicy, Peer, PolicyPort, PolicyRef, PolicyRule, PortSpec, Tier};
 pub use ports::{PortRange, PortSet, Protocol};
 pub use topology::{ContainerPort, Namespace, Node, Pod, PodPhase};
 pub use traffic::{Endpoint, EndpointPort, EndpointSlice, Locality, Service, ServicePort, ServiceType, TargetPort};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::{NamespacedName, Origin, PortRange, Protocol, Selector};
+use crate::{Direction, NamespacedName, Origin, PortRange, Protocol, Selector};
 
 /// The order in which policies are asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -24,6 +24,21 @@ pub struct PolicyRef {
     pub tier: Tier,
     /// Namespace and name; the namespace is empty for cluster-scoped policies.
     pub name: NamespacedName,
+}
+
+impl NetworkPolicy {
+    /// Its rules in one direction; `None` where it does not apply to it.
+    pub fn rules(&self, direction: Direction) -> Option<&[PolicyRule]> {
+        match direction {
+            Direction::Ingress => self.ingress.as_deref(),
+            Direction::Egress => self.egress.as_deref(),
+        }
+    }
+
+    /// How answers name it.
+    pub fn reference(&self) -> PolicyRef {
+        PolicyRef { tier: Tier::NetworkPolicy, name: self.name.clone() }
+    }
 }
 
 impl fmt::Display for PolicyRef {
@@ -55,7 +70,7 @@ pub struct NetworkPolicy {
 /// One rule: any of the peers, on any of the ports.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PolicyRule {
-    /// Who may be at the other end; `None` is anyone. Never `Some` of an empty list.
+    /// Who may be at the other end; `None` is anyone, an empty list nobody.
     pub peers: Option<Vec<Peer>>,
     /// On which ports; `None` is all ports of all protocols (and what has no ports).
     pub ports: Option<Vec<PolicyPort>>,
@@ -75,6 +90,8 @@ pub enum Peer {
     },
     /// Addresses.
     IpBlock(IpBlock),
+    /// The addresses of nodes with these labels (`status.addresses`).
+    Nodes(Selector),
 }
 
 /// A block of addresses with holes.

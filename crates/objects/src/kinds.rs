@@ -126,6 +126,7 @@ pub const KINDS: &[Kind] = &[
     kind(BATCH, "Job", ("jobs", "job"), &[], Analyses).with_status().in_all(),
     kind(BATCH, "CronJob", ("cronjobs", "cronjob"), &["cj"], Analyses).with_status().in_all(),
     kind(NET, "NetworkPolicy", ("networkpolicies", "networkpolicy"), &["netpol"], Acts),
+    kind(("policy.networking.k8s.io", "v1alpha2"), "ClusterNetworkPolicy", ("clusternetworkpolicies", "clusternetworkpolicy"), &["cnp"], Acts).cluster_scoped().with_status(),
     kind(NET, "Ingress", ("ingresses", "ingress"), &["ing"], Stores).with_status(),
     kind(NET, "IngressClass", ("ingressclasses", "ingressclass"), &[], Stores).cluster_scoped(),
     kind(("discovery.k8s.io", "v1"), "EndpointSlice", ("endpointslices", "endpointslice"), &[], Acts),

@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod api;
 pub mod apply;
 pub mod convert;
 mod defaults;
@@ -18,9 +19,10 @@ mod shape;
 mod validate;
 pub mod value;
 
+pub use api::ClusterNetworkPolicy;
 pub use convert::{
-    endpoint_slice, namespace, network_policy, node, owner, pod, pod_ports, selector, service, static_uid,
-    to_event, to_gone_event,
+    cluster_network_policy, endpoint_slice, ingress, namespace, network_policy, node, owner, pod, pod_ports,
+    selector, service, static_uid, to_event, to_gone_event,
 };
 pub use defaults::default;
 pub use error::{Error, FieldError};

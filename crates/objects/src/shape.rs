@@ -6,9 +6,9 @@ use k8s_openapi::schemars::{JsonSchema, Schema, SchemaGenerator};
 use k8s_openapi::serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use crate::FieldError;
 use crate::kinds::{Handling, Kind};
 use crate::value::typed;
+use crate::{FieldError, api};
 
 /// The newer version of Event, which client libraries write; the embedded API keeps it as core
 /// Events.
@@ -129,6 +129,7 @@ pub(crate) fn of(kind: &Kind) -> Option<Shape> {
         ("coordination.k8s.io", "v1", "Lease") => shape::<coordination::v1::Lease>(),
         ("scheduling.k8s.io", "v1", "PriorityClass") => shape::<scheduling::v1::PriorityClass>(),
         ("storage.k8s.io", "v1", "StorageClass") => shape::<storage::v1::StorageClass>(),
+        ("policy.networking.k8s.io", "v1alpha2", "ClusterNetworkPolicy") => shape::<api::ClusterNetworkPolicy>(),
         ("events.k8s.io", "v1", "Event") => shape::<events::v1::Event>(),
         _ => return None,
     })

@@ -71,7 +71,7 @@ fn trap_3_selectors_of_peers() {
             Peer::Pods { namespaces, pods } => {
                 (namespaces.as_ref().map(ToString::to_string), pods.to_string())
             }
-            Peer::IpBlock(_) => unreachable!(),
+            Peer::IpBlock(_) | Peer::Nodes(_) => unreachable!(),
         })
         .collect();
     let expected = [(None, "a=b"), (Some(""), ""), (Some("c=d"), "a=b")];
@@ -103,7 +103,7 @@ fn blocks_are_read_as_kubernetes_reads_them() {
             json!({"podSelector": {}, "egress": [{"to": [{"ipBlock": {"cidr": cidr, "except": except}}]}]});
         policy(spec).map(|p| match p.egress.unwrap()[0].peers.clone().unwrap().remove(0) {
             Peer::IpBlock(IpBlock { cidr, except }) => format!("{cidr} but {except:?}"),
-            Peer::Pods { .. } => unreachable!(),
+            Peer::Pods { .. } | Peer::Nodes(_) => unreachable!(),
         })
     };
     assert_eq!(block("10.1.2.3/8", json!(null)).unwrap(), "10.0.0.0/8 but []");
@@ -124,11 +124,8 @@ fn an_unknown_peer_matches_nothing() {
     let spec = json!({"podSelector": {}, "ingress": [{"from": [{"fromTheFuture": {}}]}, {}]});
     let rules = policy(spec).unwrap().ingress.unwrap();
     assert_eq!(rules.len(), 2, "answers name rules by number");
-    let Some([Peer::Pods { pods, .. }]) = rules[0].peers.as_deref() else { panic!("{rules:?}") };
-    for labels in [json!({}), json!({"kilter.dev/unknown-peer": ""})] {
-        let pod = pod(json!({"metadata": {"name": "x", "labels": labels}}));
-        assert!(!pods.matches(&pod.labels));
-    }
+    assert_eq!(rules[0].peers, Some(vec![]), "nobody");
+    assert_eq!(rules[1].peers, None, "anyone");
 }
 
 #[test]

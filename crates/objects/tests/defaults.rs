@@ -218,3 +218,16 @@ fn sorted(value: Value) -> Value {
         other => other,
     }
 }
+
+/// `matchLabels: {app: }` selects what has the empty value, not everything.
+#[test]
+fn a_label_without_a_value_has_the_empty_one() {
+    let mut policy = json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "p"},
+        "spec": {"podSelector": {"matchLabels": {"app": null}, "matchExpressions": null}}});
+    default(&mut policy);
+    assert_eq!(policy["spec"]["podSelector"], json!({"matchLabels": {"app": ""}}));
+    let mut service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"},
+        "spec": {"selector": {"app": null}, "ports": [{"port": 80}]}});
+    default(&mut service);
+    assert_eq!(service["spec"]["selector"], json!({"app": ""}));
+}

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use kilter_model::Cluster;
 
 use crate::compiler::{Compiler, Config};
-use crate::posture::{Posture, Rules};
+use crate::posture::Posture;
+use crate::rules::Rules;
 use crate::shelf::Shelf;
 use crate::vocabulary::Vocabulary;
 use crate::{ClassId, Decision, DecisionSet, Interval, PostureId, RuleId, SetId, Tables};

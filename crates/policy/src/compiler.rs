@@ -3,16 +3,17 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use kilter_model::{Change, Cluster, Uid};
+use kilter_model::{Change, Cluster, IpBlock, Uid};
 
 use crate::adopt::adopt;
 use crate::partition::{Partition, longest};
 use crate::pods::{GroupId, PodIndex, Touched};
-use crate::posture::{Posture, Traits, compile};
+use crate::posture::{Policies, Posture, compile};
+use crate::rules::Traits;
 use crate::shelf::Shelf;
 use crate::transition::{ClassMove, PostureMove, Transition};
-use crate::vocabulary::{NameId, Vocabulary};
-use crate::words::{GroupTraits, Words};
+use crate::vocabulary::{NameId, PeerId, Vocabulary};
+use crate::words::{GroupTraits, Words, WordsChange};
 use crate::{ClassId, Plan, RuleId, Tables};
 
 /// What a compiler needs to know about its node.
@@ -39,6 +40,8 @@ pub struct Compiler {
     /// Postures of this node's pods, by address.
     locals: BTreeMap<IpAddr, Local>,
     words: Words,
+    /// What `partition` is cut along.
+    blocks: Vec<(PeerId, IpBlock)>,
     partition: Partition,
     /// What each group is to `words`.
     groups: BTreeMap<GroupId, GroupTraits>,
@@ -62,6 +65,19 @@ struct Dirty {
     policies: BTreeSet<Arc<str>>,
     /// Namespaces whose labels changed.
     labels: BTreeSet<Arc<str>>,
+    /// Whether cluster-scoped policies changed.
+    cluster_policies: bool,
+    /// Whether nodes changed.
+    nodes: bool,
+}
+
+impl Dirty {
+    /// Whether the postures of a namespace's pods may have changed with its policies.
+    fn may_move(&self, namespace: &Arc<str>, policies: &Policies<'_>) -> bool {
+        self.policies.contains(namespace)
+            || self.cluster_policies
+            || (policies.any_cluster_policy() && self.labels.contains(namespace))
+    }
 }
 
 impl Compiler {
@@ -89,6 +105,7 @@ impl Compiler {
             pods: PodIndex::default(),
             locals: BTreeMap::new(),
             words: Words::default(),
+            blocks: Vec::new(),
             partition: Partition::default(),
             groups: BTreeMap::new(),
             outgoing_rules: BTreeSet::new(),
@@ -149,7 +166,9 @@ impl Compiler {
                 Change::Namespace(name) => {
                     dirty.labels.insert(name.clone());
                 }
-                Change::Node(_) | Change::Service(_) => {}
+                Change::ClusterNetworkPolicy(_) => dirty.cluster_policies = true,
+                Change::Node(_) => dirty.nodes = true,
+                Change::Service(_) | Change::Ingress(_) => {}
             }
         }
         for uid in pods {
@@ -162,18 +181,19 @@ impl Compiler {
     /// there was any.
     fn posture_moves(&mut self, cluster: &Cluster, dirty: &Dirty) -> (Vec<PostureMove>, bool) {
         let names: Vec<_> = dirty.pods.names.iter().filter_map(|it| self.vocabulary.known_name(it)).collect();
+        let policies = Policies::of(cluster);
         let mut stale = dirty.pods.addresses.clone();
         for (address, local) in &self.locals {
             let asks = names.iter().any(|name| local.names.contains(name));
             let namespace = self.pods.group_of(*address).and_then(|it| self.pods.group(it));
-            if asks || namespace.is_some_and(|it| dirty.policies.contains(&it.namespace)) {
+            if asks || namespace.is_some_and(|it| dirty.may_move(&it.namespace, &policies)) {
                 stale.insert(*address);
             }
         }
         let mut compiled: HashMap<GroupId, Local> = HashMap::new();
         let mut moves = Vec::new();
         for address in stale {
-            let goal = self.compile_local(cluster, address, &mut compiled);
+            let goal = self.compile_local(&policies, address, &mut compiled);
             let row = self.tables.postures.get(&address).copied();
             let before = row.and_then(|it| self.shelf.content(it));
             let same = match (&goal, before) {
@@ -196,17 +216,17 @@ impl Compiler {
 
     fn compile_local(
         &mut self,
-        cluster: &Cluster,
+        policies: &Policies<'_>,
         address: IpAddr,
         compiled: &mut HashMap<GroupId, Local>,
     ) -> Option<Local> {
-        let pod = self.pods.holder(cluster, address)?;
+        let pod = self.pods.holder(policies.cluster(), address)?;
         if pod.node.as_ref() != Some(&self.config.node) {
             return None;
         }
         let group = self.pods.group_of(address)?;
         let local = compiled.entry(group).or_insert_with(|| {
-            let (posture, names) = compile(&mut self.vocabulary, cluster, pod, &self.pods);
+            let (posture, names) = compile(&mut self.vocabulary, policies, pod, &self.pods);
             Local { posture: Arc::new(posture), names: Arc::new(names) }
         });
         Some(local.clone())
@@ -224,51 +244,68 @@ impl Compiler {
             words_before = Some(std::mem::replace(&mut self.words, words));
         }
         let words_moved = words_before.as_ref().is_some_and(|it| *it != self.words) || !self.primed;
-        let blocks_moved = words_before.is_some_and(|it| it.blocks() != self.words.blocks());
-        if blocks_moved || !self.primed {
-            let blocks = self.words.blocks().iter().map(|(id, block)| (*id, block));
-            self.partition = Partition::new(blocks, &self.config.pod_cidrs);
-            stale.extend(self.partition.regions().map(|(prefix, _)| *prefix));
-            stale.extend(self.tables.classes.keys().copied());
+        if words_moved || dirty.nodes {
+            self.cut_along_blocks(cluster, &mut stale);
         }
-        self.refresh_groups(cluster, dirty, words_moved, &mut stale);
+        let moved = words_before.filter(|_| words_moved).map(|it| it.change(&self.words, &self.vocabulary));
+        self.refresh_groups(cluster, dirty, moved.as_ref(), &mut stale);
         self.primed = true;
         stale
+    }
+
+    /// Cuts the addresses anew if the blocks in use have changed. Where no region is another than
+    /// before, no row is stale.
+    fn cut_along_blocks(&mut self, cluster: &Cluster, stale: &mut BTreeSet<IpNet>) {
+        let blocks = self.words.blocks(cluster);
+        if blocks == self.blocks && self.primed {
+            return;
+        }
+        let partition = Partition::new(blocks.iter().map(|(id, block)| (*id, block)), &self.config.pod_cidrs);
+        let before = std::mem::replace(&mut self.partition, partition);
+        self.blocks = blocks;
+        if !self.primed {
+            stale.extend(self.partition.regions().map(|(prefix, _)| *prefix));
+            stale.extend(self.tables.classes.keys().copied());
+            return;
+        }
+        for prefix in before.changes(&self.partition) {
+            stale.insert(prefix);
+            let within = self.tables.classes.range(prefix..=IpNet::from(prefix.broadcast()));
+            stale.extend(within.map(|(row, _)| *row).filter(|row| prefix.contains(row)));
+        }
     }
 
     fn refresh_groups(
         &mut self,
         cluster: &Cluster,
         dirty: &Dirty,
-        words_moved: bool,
+        moved: Option<&WordsChange>,
         stale: &mut BTreeSet<IpNet>,
     ) {
-        if words_moved || !dirty.labels.is_empty() {
-            let mut fresh = BTreeMap::new();
-            for (group, key) in self.pods.groups() {
-                let known = self.groups.remove(&group);
-                let traits = match known {
-                    Some(known) if !words_moved && !dirty.labels.contains(&key.namespace) => known,
-                    known => {
-                        let traits = self.words.group(cluster, key);
-                        if known.as_ref() != Some(&traits) {
-                            stale.extend(self.pods.members(group).map(IpNet::from));
-                        }
-                        traits
-                    }
-                };
-                fresh.insert(group, traits);
-            }
-            self.groups = fresh;
-            return;
-        }
         for group in &dirty.pods.gone {
             self.groups.remove(group);
         }
-        for address in &dirty.pods.addresses {
-            let Some(group) = self.pods.group_of(*address) else { continue };
-            let Some(key) = self.pods.group(group) else { continue };
-            self.groups.entry(group).or_insert_with(|| self.words.group(cluster, key));
+        if self.primed && moved.is_none() && dirty.labels.is_empty() {
+            for address in &dirty.pods.addresses {
+                let Some(group) = self.pods.group_of(*address) else { continue };
+                let Some(key) = self.pods.group(group) else { continue };
+                self.groups.entry(group).or_insert_with(|| self.words.group(cluster, key));
+            }
+            return;
+        }
+        for (group, key) in self.pods.groups() {
+            let changed = match self.groups.get_mut(&group) {
+                Some(known) if !dirty.labels.contains(&key.namespace) => {
+                    moved.is_some_and(|it| it.revise(known, cluster, key))
+                }
+                _ => {
+                    let traits = self.words.group(cluster, key);
+                    self.groups.insert(group, traits.clone()) != Some(traits)
+                }
+            };
+            if changed {
+                stale.extend(self.pods.members(group).map(IpNet::from));
+            }
         }
     }
 

@@ -5,7 +5,8 @@
 //! [`Tables`] of logical rows and keeps them up to date; `datapath` encodes the rows, `reach`
 //! interprets them. That both agree is what the tests of `reach` prove.
 //!
-//! Semantics are those of `networking.k8s.io/v1` NetworkPolicy. Pure: no I/O, no clock.
+//! Semantics are those of `networking.k8s.io/v1` NetworkPolicy and `policy.networking.k8s.io/v1alpha2`
+//! ClusterNetworkPolicy. Pure: no I/O, no clock.
 
 #![forbid(unsafe_code)]
 
@@ -13,9 +14,11 @@ mod adopt;
 mod compiler;
 mod partition;
 mod plan;
+mod pod_peers;
 mod pods;
 mod posture;
 mod reason;
+mod rules;
 mod shelf;
 mod tables;
 mod transition;
@@ -29,7 +32,8 @@ pub mod naive;
 pub mod parts {
     pub use crate::partition::{Partition, Region};
     pub use crate::pods::GroupKey;
-    pub use crate::posture::{Kind, Numbers, Posture, Rules, Traits, compile};
+    pub use crate::posture::{Numbers, Policies, Posture, compile};
+    pub use crate::rules::{Kind, Rules, Traits};
     pub use crate::vocabulary::{NameId, PeerId, PeerKey, Vocabulary};
     pub use crate::words::{GroupTraits, Words};
 }

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use kilter_model::IpBlock;
 
-use crate::posture::Kind;
+use crate::rules::Kind;
 use crate::vocabulary::PeerId;
 
 /// All addresses, cut along every block in use. An address belongs to its longest prefix here, and
@@ -49,6 +49,12 @@ impl Partition {
         self.regions.iter()
     }
 
+    /// The prefixes that only one of both has, or that are different regions in them.
+    pub fn changes(&self, after: &Partition) -> BTreeSet<IpNet> {
+        let prefixes = self.regions.keys().chain(after.regions.keys());
+        prefixes.filter(|it| self.regions.get(it) != after.regions.get(it)).copied().collect()
+    }
+
     /// The region of exactly this prefix.
     pub fn region(&self, prefix: &IpNet) -> Option<&Region> {
         self.regions.get(prefix)
@@ -84,15 +90,8 @@ mod tests {
             except: except.iter().map(|it| it.parse().unwrap()).collect(),
         };
         let mut vocabulary = crate::vocabulary::Vocabulary::default();
-        let policy = kilter_model::NetworkPolicy {
-            name: kilter_model::NamespacedName::new("a", "a"),
-            pod_selector: Default::default(),
-            ingress: None,
-            egress: None,
-            origin: kilter_model::Origin::Builtin,
-        };
         let blocks = [block("10.0.0.0/8", &["10.1.0.0/16"]), block("10.1.2.0/24", &[])];
-        let ids = blocks.clone().map(|it| vocabulary.peer(&policy, &kilter_model::Peer::IpBlock(it)));
+        let ids = blocks.clone().map(|it| vocabulary.peer("a", &kilter_model::Peer::IpBlock(it)));
         let partition = Partition::new(ids.into_iter().zip(&blocks), &["10.1.0.0/17".parse().unwrap()]);
         let at = |address: &str| {
             let address: std::net::IpAddr = address.parse().unwrap();

@@ -11,7 +11,7 @@ use crate::posture::Numbers;
 pub struct GroupId(u32);
 
 /// What the pods of a group have in common.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GroupKey {
     /// Their namespace.
     pub namespace: Arc<str>,

@@ -18,8 +18,25 @@ pub enum Reason {
         /// Where the rule was declared.
         origin: Origin,
     },
+    /// A rule of a ClusterNetworkPolicy denies it.
+    Denied {
+        /// The rule's policy.
+        policy: PolicyRef,
+        /// Ingress or egress rule.
+        direction: Direction,
+        /// Which of the policy's rules in that direction, from 1.
+        rule: u32,
+        /// Where the rule was declared.
+        origin: Origin,
+    },
     /// No policy selects the pod in this direction.
     NotIsolated {
+        /// Which.
+        direction: Direction,
+    },
+    /// ClusterNetworkPolicies select the pod in this direction, but no rule decides; no
+    /// NetworkPolicy isolates it.
+    Unmatched {
         /// Which.
         direction: Direction,
     },
@@ -68,6 +85,12 @@ impl fmt::Display for Reason {
         match self {
             Reason::Allowed { policy, direction, rule, origin } => {
                 write!(f, "allowed by {direction} rule {rule} of {policy} ({origin})")
+            }
+            Reason::Denied { policy, direction, rule, origin } => {
+                write!(f, "denied by {direction} rule {rule} of {policy} ({origin})")
+            }
+            Reason::Unmatched { direction } => {
+                write!(f, "no rule decides {direction}, and no NetworkPolicy isolates the pod")
             }
             Reason::NotIsolated { direction } => write!(f, "no policy selects the pod for {direction}"),
             Reason::Isolated { direction, policies, nearest } => {

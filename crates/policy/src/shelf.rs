@@ -3,7 +3,8 @@ use std::sync::Arc;
 
 use kilter_model::{Direction, PortRange};
 
-use crate::posture::{Posture, Rules, Traits};
+use crate::posture::Posture;
+use crate::rules::{Rules, Traits};
 use crate::{ClassId, Interval, PostureId, ProtocolClass, RuleId, SetId, Tables};
 
 /// The classes, sets and postures that rows refer to, with their contents. Equal contents have

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use crate::posture::{Posture, Rules};
+use crate::posture::Posture;
+use crate::rules::Rules;
 use crate::shelf::Shelf;
 use crate::{ClassId, Decision, Plan, PostureId, SetId, Tables, Verdict, Write};
 

@@ -2,7 +2,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::Hash;
 use std::sync::Arc;
 
-use kilter_model::{Direction, IpBlock, NetworkPolicy, Peer, PolicyRef, Protocol, Selector, Tier};
+use kilter_model::{
+    Action, ClusterNetworkPolicy, ClusterRule, Direction, IpBlock, NetworkPolicy, Peer, PolicyRef,
+    PolicyRule, Protocol, Selector,
+};
 
 use crate::{Reason, RuleId};
 
@@ -28,6 +31,8 @@ pub enum PeerKey {
     },
     /// Addresses.
     Block(IpBlock),
+    /// The addresses of nodes.
+    Nodes(Selector),
 }
 
 /// A rule as far as its identity goes: a policy that is written again unchanged keeps its rules.
@@ -35,6 +40,7 @@ pub enum PeerKey {
 enum RuleKey {
     Rule(PolicyRef, Direction, u32),
     NotIsolated(Direction),
+    Unmatched(Direction),
     Isolated(Direction, Vec<PolicyRef>),
 }
 
@@ -96,13 +102,12 @@ impl Vocabulary {
         }
     }
 
-    /// The id of a policy's peer.
-    pub fn peer(&mut self, policy: &NetworkPolicy, peer: &Peer) -> PeerId {
+    /// The id of a peer of a policy in this namespace.
+    pub fn peer(&mut self, namespace: &str, peer: &Peer) -> PeerId {
         let key = match peer {
             Peer::IpBlock(block) => PeerKey::Block(block.clone()),
-            Peer::Pods { namespaces: None, pods } => {
-                PeerKey::PodsOf(policy.name.namespace.clone(), pods.clone())
-            }
+            Peer::Nodes(nodes) => PeerKey::Nodes(nodes.clone()),
+            Peer::Pods { namespaces: None, pods } => PeerKey::PodsOf(namespace.into(), pods.clone()),
             Peer::Pods { namespaces: Some(namespaces), pods } => {
                 PeerKey::Pods { namespaces: namespaces.clone(), pods: pods.clone() }
             }
@@ -131,16 +136,33 @@ impl Vocabulary {
     }
 
     /// The id of the `number`th rule of a policy, from 1.
-    pub fn rule(&mut self, policy: &NetworkPolicy, direction: Direction, number: u32) -> RuleId {
-        let name = policy_ref(policy);
-        let rules = match direction {
-            Direction::Ingress => &policy.ingress,
-            Direction::Egress => &policy.egress,
+    pub fn rule(
+        &mut self,
+        policy: &NetworkPolicy,
+        direction: Direction,
+        number: u32,
+        rule: &PolicyRule,
+    ) -> RuleId {
+        let (policy, origin) = (policy.reference(), rule.origin.clone());
+        let key = RuleKey::Rule(policy.clone(), direction, number);
+        self.reason(key, Reason::Allowed { policy, direction, rule: number, origin })
+    }
+
+    /// The same of a cluster-scoped policy.
+    pub fn cluster_rule(
+        &mut self,
+        policy: &ClusterNetworkPolicy,
+        direction: Direction,
+        number: u32,
+        rule: &ClusterRule,
+    ) -> RuleId {
+        let (policy, origin) = (policy.reference(), rule.matches.origin.clone());
+        let key = RuleKey::Rule(policy.clone(), direction, number);
+        let reason = match rule.action {
+            Action::Deny => Reason::Denied { policy, direction, rule: number, origin },
+            Action::Accept | Action::Pass => Reason::Allowed { policy, direction, rule: number, origin },
         };
-        let rule = rules.iter().flatten().nth(number as usize - 1);
-        let origin = rule.map_or(&policy.origin, |rule| &rule.origin).clone();
-        let reason = Reason::Allowed { policy: name.clone(), direction, rule: number, origin };
-        self.reason(RuleKey::Rule(name, direction, number), reason)
+        self.reason(key, reason)
     }
 
     /// The id of "no policy selects the pod".
@@ -148,9 +170,14 @@ impl Vocabulary {
         self.reason(RuleKey::NotIsolated(direction), Reason::NotIsolated { direction })
     }
 
+    /// The id of "no rule decides".
+    pub fn unmatched(&mut self, direction: Direction) -> RuleId {
+        self.reason(RuleKey::Unmatched(direction), Reason::Unmatched { direction })
+    }
+
     /// The id of "isolated by these policies and no rule allows".
     pub fn isolated(&mut self, direction: Direction, policies: &[&NetworkPolicy]) -> RuleId {
-        let policies: Vec<_> = policies.iter().map(|policy| policy_ref(policy)).collect();
+        let policies: Vec<_> = policies.iter().map(|policy| policy.reference()).collect();
         let reason = Reason::Isolated { direction, policies: policies.clone(), nearest: None };
         self.reason(RuleKey::Isolated(direction, policies), reason)
     }
@@ -194,8 +221,4 @@ impl Vocabulary {
         }
         id
     }
-}
-
-fn policy_ref(policy: &NetworkPolicy) -> PolicyRef {
-    PolicyRef { tier: Tier::NetworkPolicy, name: policy.name.clone() }
 }

@@ -1,20 +1,32 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use kilter_model::{Cluster, IpBlock, Protocol, Selector};
+use kilter_model::{Cluster, IpBlock, Labels, Protocol, Selector};
 
 use crate::partition::Region;
+use crate::pod_peers::PodPeers;
 use crate::pods::GroupKey;
-use crate::posture::{Kind, Posture, Traits};
+use crate::posture::Posture;
+use crate::rules::{Kind, Traits};
 use crate::vocabulary::{NameId, PeerId, PeerKey, Vocabulary};
 
 /// The peers and port names that a set of postures asks about, arranged for answering.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Words {
     blocks: BTreeMap<PeerId, IpBlock>,
+    nodes: Vec<(PeerId, Selector)>,
     pods_of: BTreeMap<Arc<str>, Vec<(PeerId, Selector)>>,
-    pods: Vec<(PeerId, Selector, Selector)>,
+    pods: PodPeers,
     names: BTreeMap<(Protocol, Arc<str>), NameId>,
+}
+
+/// What other words are to be used: what a group is to them follows from what it was to the old.
+#[derive(Debug)]
+pub struct WordsChange {
+    gone_peers: BTreeSet<PeerId>,
+    gone_names: BTreeSet<NameId>,
+    fresh: Words,
 }
 
 /// What a group of pods is to the words in use, whatever the addresses.
@@ -32,16 +44,26 @@ impl Words {
             peers.extend(rules.peers());
             names.extend(rules.names());
         }
+        Self::made_of(vocabulary, peers, names)
+    }
+
+    /// These words.
+    pub fn made_of(
+        vocabulary: &Vocabulary,
+        peers: impl IntoIterator<Item = PeerId>,
+        names: impl IntoIterator<Item = NameId>,
+    ) -> Self {
         let mut words = Self::default();
         for peer in peers {
             match vocabulary.peer_key(peer).cloned() {
                 Some(PeerKey::Block(block)) => {
                     words.blocks.insert(peer, block);
                 }
+                Some(PeerKey::Nodes(nodes)) => words.nodes.push((peer, nodes)),
                 Some(PeerKey::PodsOf(namespace, pods)) => {
                     words.pods_of.entry(namespace).or_default().push((peer, pods));
                 }
-                Some(PeerKey::Pods { namespaces, pods }) => words.pods.push((peer, namespaces, pods)),
+                Some(PeerKey::Pods { namespaces, pods }) => words.pods.insert(peer, namespaces, pods),
                 None => {}
             }
         }
@@ -51,20 +73,45 @@ impl Words {
         words
     }
 
-    /// The blocks.
-    pub fn blocks(&self) -> &BTreeMap<PeerId, IpBlock> {
-        &self.blocks
+    /// The blocks, those of nodes' addresses included.
+    pub fn blocks(&self, cluster: &Cluster) -> Vec<(PeerId, IpBlock)> {
+        let of_node = |(peer, selector): &(PeerId, Selector)| {
+            let nodes = cluster.nodes().filter(|it| selector.matches(&it.labels));
+            let addresses = nodes.flat_map(|it| it.addresses.iter().copied());
+            let block = |it: IpAddr| (*peer, IpBlock { cidr: it.into(), except: Vec::new() });
+            addresses.map(block).collect::<Vec<_>>()
+        };
+        let declared = self.blocks.iter().map(|(peer, block)| (*peer, block.clone()));
+        declared.chain(self.nodes.iter().flat_map(of_node)).collect()
+    }
+
+    /// The peers that are nodes, each with its selector.
+    pub fn nodes(&self) -> &[(PeerId, Selector)] {
+        &self.nodes
     }
 
     /// All peers.
     pub fn peers(&self) -> impl Iterator<Item = PeerId> {
-        let of = self.pods_of.values().flatten().map(|(peer, _)| *peer);
-        self.blocks.keys().copied().chain(of).chain(self.pods.iter().map(|(peer, _, _)| *peer))
+        let of = self.pods_of.values().flatten().chain(&self.nodes).map(|(peer, _)| *peer);
+        self.blocks.keys().copied().chain(of).chain(self.pods.ids())
     }
 
     /// All names.
     pub fn names(&self) -> impl Iterator<Item = NameId> {
         self.names.values().copied()
+    }
+
+    /// How to get from these words to others.
+    pub fn change(&self, to: &Words, vocabulary: &Vocabulary) -> WordsChange {
+        let (peers, names): (BTreeSet<_>, BTreeSet<_>) = (self.peers().collect(), self.names().collect());
+        let (new_peers, new_names): (BTreeSet<_>, BTreeSet<_>) = (to.peers().collect(), to.names().collect());
+        let fresh_peers = new_peers.difference(&peers).copied();
+        let fresh_names = new_names.difference(&names).copied();
+        WordsChange {
+            fresh: Words::made_of(vocabulary, fresh_peers, fresh_names),
+            gone_peers: peers.difference(&new_peers).copied().collect(),
+            gone_names: names.difference(&new_names).copied().collect(),
+        }
     }
 
     /// What a group is to these words. Of a namespace that is not known, only its own policies'
@@ -74,13 +121,34 @@ impl Words {
         let mut peers: BTreeSet<PeerId> =
             of.filter(|(_, pods)| pods.matches(&group.labels)).map(|(peer, _)| *peer).collect();
         if let Some(namespace) = cluster.namespace(&group.namespace) {
-            let matching = self.pods.iter().filter(|(_, namespaces, pods)| {
-                pods.matches(&group.labels) && namespaces.matches(&namespace.labels)
-            });
-            peers.extend(matching.map(|(peer, _, _)| *peer));
+            peers.extend(self.pods.matching(&namespace.labels, &group.labels));
         }
         let names = group.names.iter().filter_map(|(key, port)| Some((*self.names.get(key)?, *port)));
         GroupTraits { peers, names: names.collect() }
+    }
+}
+
+impl Words {
+    /// What a pod without labels, in a namespace without labels, is to these words.
+    pub fn stranger(&self) -> GroupTraits {
+        let nothing = Labels::new();
+        let peers = self.pods.matching(&nothing, &nothing).into_iter().collect();
+        GroupTraits { peers, names: BTreeMap::new() }
+    }
+}
+
+impl WordsChange {
+    /// Makes what a group was to the old words what it is to the new ones. Whether that is another.
+    pub fn revise(&self, traits: &mut GroupTraits, cluster: &Cluster, group: &GroupKey) -> bool {
+        let before = (traits.peers.len(), traits.names.len());
+        traits.peers.retain(|it| !self.gone_peers.contains(it));
+        traits.names.retain(|it, _| !self.gone_names.contains(it));
+        let shrunk = before != (traits.peers.len(), traits.names.len());
+        let fresh = self.fresh.group(cluster, group);
+        let grows = !fresh.peers.is_empty() || !fresh.names.is_empty();
+        traits.peers.extend(fresh.peers);
+        traits.names.extend(fresh.names);
+        shrunk || grows
     }
 }
 

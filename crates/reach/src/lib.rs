@@ -6,6 +6,8 @@ pub mod connections;
 pub mod diff;
 pub mod format;
 pub mod interpreter;
+mod warnings;
 pub mod why;
 
-pub use connections::{Connection, End, Options, Permitted, Range, connections, port_text};
+pub use connections::{Connection, End, Options, Pairs, Permitted, Range, connections, pairs, port_text};
+pub use warnings::warnings;

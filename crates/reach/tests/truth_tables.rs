@@ -1,8 +1,10 @@
 //! Every case of the corpus' policy truth tables, asked of both witnesses.
 
 use std::io::Read;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use flate2::read::GzDecoder;
+use ipnet::Ipv4Net;
 use kilter_model::{Cluster, Direction, Event, Namespace, NamespacedName, Origin};
 use kilter_policy::naive::{Party, Query, evaluate};
 use kilter_policy::{Compiler, Config, ProtocolClass, Verdict};
@@ -119,8 +121,38 @@ impl Point {
     }
 }
 
+/// The same with every address and block in IPv6: the IPv4 ones lie in one /96, and what was all
+/// addresses is all addresses.
+fn in_ipv6(value: &Value) -> Value {
+    match value {
+        Value::String(text) => match (text.parse::<Ipv4Addr>(), text.parse::<Ipv4Net>()) {
+            (Ok(address), _) => embedded(address).to_string().into(),
+            (_, Ok(block)) if block.prefix_len() == 0 => "::/0".into(),
+            (_, Ok(block)) => format!("{}/{}", embedded(block.addr()), 96 + block.prefix_len()).into(),
+            _ => value.clone(),
+        },
+        Value::Array(items) => items.iter().map(in_ipv6).collect(),
+        Value::Object(fields) => fields.iter().map(|(key, it)| (key.clone(), in_ipv6(it))).collect(),
+        other => other.clone(),
+    }
+}
+
+fn embedded(address: Ipv4Addr) -> Ipv6Addr {
+    Ipv6Addr::from((0xfd00_u128 << 112) | u128::from(u32::from(address)))
+}
+
 #[test]
 fn both_witnesses_agree_with_every_point() {
+    agree_with_every_point("192.168.0.0/16", Clone::clone);
+}
+
+#[test]
+fn both_witnesses_agree_with_every_point_in_ipv6() {
+    agree_with_every_point("fd00::c0a8:0/112", in_ipv6);
+}
+
+/// Asks both witnesses for all points of all cases, each step first translated.
+fn agree_with_every_point(pod_cidr: &str, translated: impl Fn(&Value) -> Value) {
     let Some(folder) = kilter_testkit::corpus("policy-truth-tables") else { return };
     let file = std::fs::File::open(folder.join("cases.json.gz")).unwrap();
     let mut json = String::new();
@@ -130,13 +162,16 @@ fn both_witnesses_agree_with_every_point() {
 
     let (mut points, mut masked, mut wrong) = (0, 0, Vec::new());
     for case in &cases {
-        let config = Config { node: "n".into(), pod_cidrs: vec!["192.168.0.0/16".parse().unwrap()] };
+        let config = Config { node: "n".into(), pod_cidrs: vec![pod_cidr.parse().unwrap()] };
         let mut compiler = Compiler::new(config);
         let mut cluster_now = Cluster::default();
         for step in case["steps"].as_array().unwrap() {
-            let changes = move_to(&mut cluster_now, cluster(step));
+            let results = step["results"].as_array().unwrap();
+            let without_results = step.as_object().unwrap().iter().filter(|(key, _)| *key != "results");
+            let step: Value = without_results.map(|(key, it)| (key.clone(), translated(it))).collect();
+            let changes = move_to(&mut cluster_now, cluster(&step));
             compiler.update(&cluster_now, &changes);
-            for result in step["results"].as_array().unwrap() {
+            for result in results {
                 let point = Point::of(result);
                 points += 1;
                 let denied = !point.egress.and(point.ingress).is_allow();

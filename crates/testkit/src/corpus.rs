@@ -1,14 +1,16 @@
 use std::path::{Path, PathBuf};
 
 /// The folder `name` of the corpus of public manifests beside the project
-/// (`../shared/corpus/NAME`), or `None` after saying that the test was not run.
+/// (`../shared/corpus/NAME`; the variable `KILTER_CORPUS` names another place for the corpus), or
+/// `None` after saying that the test was not run.
 ///
 /// # Panics
 ///
 /// Under `CI=true` when the folder is absent: there a test that tests nothing must not pass.
 #[track_caller]
 pub fn corpus(name: &str) -> Option<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/corpus");
+    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/corpus");
+    let root = std::env::var_os("KILTER_CORPUS").map_or_else(beside, PathBuf::from);
     let folder = root.join(name);
     if folder.exists() {
         return Some(folder.canonicalize().unwrap_or(folder));

@@ -2,8 +2,8 @@
 //! applied and argued about.
 
 use kilter_model::{
-    Cluster, IpBlock, Labels, Namespace, NetworkPolicy, Operator, Peer, Pod, PodPhase, PolicyPort,
-    PolicyRule, PortRange, PortSpec, Selector,
+    Action, Cluster, ClusterNetworkPolicy, ClusterRule, IpBlock, Labels, Namespace, NetworkPolicy, Operator,
+    Peer, Pod, PodPhase, PolicyPort, PolicyRule, PortRange, PortSpec, Selector,
 };
 use serde_json::{Value, json};
 
@@ -12,7 +12,9 @@ pub fn manifests(cluster: &Cluster) -> String {
     let namespaces = cluster.namespaces().map(namespace);
     let pods = cluster.pods().map(pod);
     let policies = cluster.policies().map(policy);
-    let documents: Vec<String> = namespaces.chain(pods).chain(policies).map(|it| yaml(&it)).collect();
+    let scoped = cluster.cluster_policies().map(cluster_policy);
+    let all = namespaces.chain(pods).chain(policies).chain(scoped);
+    let documents: Vec<String> = all.map(|it| yaml(&it)).collect();
     documents.join("---\n")
 }
 
@@ -21,7 +23,11 @@ fn yaml(value: &Value) -> String {
 }
 
 fn labels(labels: &Labels) -> Value {
-    labels.iter().map(|(key, value)| (key.to_string(), json!(&**value))).collect::<serde_json::Map<_, _>>().into()
+    labels
+        .iter()
+        .map(|(key, value)| (key.to_string(), json!(&**value)))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
 }
 
 fn namespace(it: &Namespace) -> Value {
@@ -101,6 +107,71 @@ fn peer(peer: &Peer) -> Value {
             json!({ "namespaceSelector": selector(namespaces), "podSelector": selector(pods) })
         }
         Peer::IpBlock(IpBlock { cidr, except }) => json!({ "ipBlock": { "cidr": cidr, "except": except } }),
+        Peer::Nodes(_) => unreachable!("a NetworkPolicy has no peer that is a node"),
+    }
+}
+
+fn cluster_policy(it: &ClusterNetworkPolicy) -> Value {
+    let rules = |rules: &[ClusterRule], peers: &str| {
+        rules.iter().map(|rule| cluster_rule(rule, peers)).collect::<Vec<_>>()
+    };
+    let subject = &it.subject;
+    json!({
+        "apiVersion": "policy.networking.k8s.io/v1alpha2", "kind": "ClusterNetworkPolicy",
+        "metadata": { "name": &*it.name },
+        "spec": {
+            "tier": it.tier.to_string(), "priority": it.priority,
+            "subject": { "pods": namespaced_pods(&subject.namespaces, &subject.pods) },
+            "ingress": rules(&it.ingress, "from"), "egress": rules(&it.egress, "to"),
+        },
+    })
+}
+
+/// A peer that the API does not know stands for what fails closed.
+fn cluster_rule(rule: &ClusterRule, side: &str) -> Value {
+    let action = match rule.action {
+        Action::Accept => "Accept",
+        Action::Deny => "Deny",
+        Action::Pass => "Pass",
+    };
+    let peers: Vec<_> = match rule.matches.peers.as_deref() {
+        None | Some([]) => vec![json!({ "unknown": {} })],
+        Some(peers) => peers.iter().map(cluster_peer).collect(),
+    };
+    let mut value = json!({ "action": action, side: peers });
+    if let Some(list) = &rule.matches.ports {
+        value["protocols"] = list.iter().map(cluster_port).collect();
+    }
+    value
+}
+
+fn cluster_peer(peer: &Peer) -> Value {
+    match peer {
+        Peer::Pods { namespaces, pods } => {
+            json!({ "pods": namespaced_pods(&namespaces.clone().unwrap_or_default(), pods) })
+        }
+        Peer::IpBlock(IpBlock { cidr, .. }) => json!({ "networks": [cidr] }),
+        Peer::Nodes(nodes) => json!({ "nodes": selector(nodes) }),
+    }
+}
+
+fn namespaced_pods(namespaces: &Selector, pods: &Selector) -> Value {
+    json!({ "namespaceSelector": selector(namespaces), "podSelector": selector(pods) })
+}
+
+fn cluster_port(port: &PolicyPort) -> Value {
+    let in_protocol = |ports: Value| {
+        let protocol = port.protocol.to_string().to_lowercase();
+        json!({ protocol: { "destinationPort": ports } })
+    };
+    match &port.port {
+        PortSpec::Named(name) => json!({ "destinationNamedPort": &**name }),
+        PortSpec::Range(PortRange { first, last }) if first == last => {
+            in_protocol(json!({ "number": first }))
+        }
+        PortSpec::Range(PortRange { first, last }) => {
+            in_protocol(json!({ "range": { "start": first.max(&1), "end": last } }))
+        }
     }
 }
 

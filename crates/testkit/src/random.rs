@@ -2,13 +2,14 @@
 //!
 //! Shared by all tests that ask random questions, so that their seeds mean the same everywhere.
 
+mod cluster_policy;
+
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use kilter_model::{
-    ContainerPort, Event, IpBlock, Labels, Namespace, NamespacedName, NetworkPolicy, Node, Operator, Origin,
-    Peer, Pod, PodPhase, PolicyPort, PolicyRule, PortRange, PortSpec, Protocol, Requirement, Selector,
-    WorkloadRef,
+    ContainerPort, Event, IpBlock, Labels, Namespace, NamespacedName, NetworkPolicy, Operator, Origin, Peer,
+    Pod, PodPhase, PolicyPort, PolicyRule, PortRange, PortSpec, Protocol, Requirement, Selector, WorkloadRef,
 };
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
@@ -17,6 +18,8 @@ use proptest::sample::{select, subsequence};
 
 /// The node whose rows are compiled, and another.
 pub const NODES: [&str; 2] = ["n1", "n2"];
+/// Their addresses.
+pub const NODE_ADDRESSES: [&str; 2] = ["10.240.0.11", "10.240.0.12"];
 /// Addresses that pods may hold.
 pub const POD_ADDRESSES: [&str; 6] =
     ["10.244.0.1", "10.244.0.2", "10.244.0.3", "10.244.0.5", "10.244.1.1", "fd00::1"];
@@ -181,17 +184,8 @@ fn namespace() -> impl Strategy<Value = Namespace> {
 
 /// Both nodes.
 pub fn nodes() -> Vec<Event> {
-    let node = |(name, address_of): (&str, &str)| {
-        Event::Node(Node {
-            name: name.into(),
-            labels: Labels::new(),
-            addresses: vec![address(address_of)],
-            pod_cidrs: vec![],
-            ready: true,
-            origin: Origin::Builtin,
-        })
-    };
-    NODES.into_iter().zip(["10.240.0.11", "10.240.0.12"]).map(node).collect()
+    let node = |(name, address)| Event::Node(cluster_policy::node(name, Labels::new(), vec![address]));
+    NODES.into_iter().zip(NODE_ADDRESSES).map(node).collect()
 }
 
 /// Something that happens.
@@ -204,6 +198,7 @@ pub fn event() -> impl Strategy<Value = Event> {
             .prop_map(|(namespace, name)| Event::NetworkPolicyGone(NamespacedName::new(namespace, name))),
         3 => namespace().prop_map(Event::Namespace),
         1 => select(NAMESPACES.to_vec()).prop_map(|name| Event::NamespaceGone(name.into())),
+        5 => cluster_policy::event(),
     ]
 }
 

@@ -144,6 +144,7 @@ fn newest(cluster: &Cluster) -> BTreeMap<&'static str, u64> {
     cluster.pods().for_each(|it| see("pods", &it.origin));
     cluster.namespaces().for_each(|it| see("namespaces", &it.origin));
     cluster.policies().for_each(|it| see("networkpolicies", &it.origin));
+    cluster.cluster_policies().for_each(|it| see("clusternetworkpolicies", &it.origin));
     cluster.services().for_each(|it| see("services", &it.origin));
     newest
 }

@@ -57,7 +57,8 @@ pub struct NodeStatus {
     /// Pods of this node that are wired, by `namespace/name`.
     pub pods: Vec<String>,
     /// The highest resourceVersion of each watched resource whose effect is in the kernel
-    /// (`pods`, `namespaces`, `networkpolicies`, `services`, `endpointslices`, `nodes`).
+    /// (`pods`, `namespaces`, `networkpolicies`, `clusternetworkpolicies`, `services`,
+    /// `endpointslices`, `nodes`).
     pub applied: std::collections::BTreeMap<String, String>,
     /// Whether every watch has synced and the kernel holds what it should.
     pub ready: bool,

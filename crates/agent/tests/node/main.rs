@@ -2,6 +2,7 @@
 //! Needs root; fails without.
 
 mod runtime;
+mod tiers;
 mod world;
 
 use std::io::{ErrorKind, Read, Write};

@@ -280,6 +280,10 @@ fn resource(event: &Event) -> Resource {
         Event::Namespace(_) | Event::NamespaceGone(_) => Resource::Namespaces,
         Event::Node(_) | Event::NodeGone(_) => Resource::Nodes,
         Event::NetworkPolicy(_) | Event::NetworkPolicyGone(_) => Resource::NetworkPolicies,
+        Event::ClusterNetworkPolicy(_) | Event::ClusterNetworkPolicyGone(_) => {
+            Resource::ClusterNetworkPolicies
+        }
+        Event::Ingress(_) | Event::IngressGone(_) => unreachable!("no agent watches them"),
         Event::Service(_) | Event::ServiceGone(_) => Resource::Services,
         Event::EndpointSlice(_) | Event::EndpointSliceGone(_) => Resource::EndpointSlices,
     }

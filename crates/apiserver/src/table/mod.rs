@@ -78,6 +78,7 @@ fn printer(resource: &Resource) -> &'static Printer {
         ("", "Endpoints") => &network::ENDPOINTS,
         ("discovery.k8s.io", "EndpointSlice") => &network::ENDPOINT_SLICES,
         ("networking.k8s.io", "NetworkPolicy") => &network::NETWORK_POLICIES,
+        ("policy.networking.k8s.io", "ClusterNetworkPolicy") => &network::CLUSTER_NETWORK_POLICIES,
         ("networking.k8s.io", "Ingress") => &network::INGRESSES,
         ("networking.k8s.io", "IngressClass") => &network::INGRESS_CLASSES,
         ("", "Node") => &cluster::NODES,

@@ -98,6 +98,15 @@ pub static NETWORK_POLICIES: Printer = Printer {
     cells: |v, now| vec![name(v), selector(&v["spec"]["podSelector"]).into(), age(v, now)],
 };
 
+pub static CLUSTER_NETWORK_POLICIES: Printer = Printer {
+    columns: &[column("Name"), column("Tier"), column("Priority"), column("Age")],
+    cells: |v, now| {
+        // The CustomResourceDefinition has both as text.
+        let priority = v["spec"]["priority"].as_i64().map(|it| it.to_string()).unwrap_or_default();
+        vec![name(v), v["spec"]["tier"].as_str().unwrap_or_default().into(), priority.into(), age(v, now)]
+    },
+};
+
 pub static INGRESSES: Printer = Printer {
     columns: &[
         column("Name"),

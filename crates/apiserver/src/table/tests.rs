@@ -167,6 +167,11 @@ fn network() {
         ],
     );
     out += &print(
+        "policy.networking.k8s.io",
+        "clusternetworkpolicies",
+        &[named("deny", json!({"spec": {"tier": "Admin", "priority": 7}}))],
+    );
+    out += &print(
         "networking.k8s.io",
         "ingresses",
         &[named(

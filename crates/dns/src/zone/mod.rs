@@ -104,7 +104,11 @@ impl Zone {
             match change {
                 Change::Service(name) => self.update_service(cluster, name),
                 Change::Namespace(name) => self.update_namespace(cluster, name),
-                Change::Node(_) | Change::Pod(..) | Change::NetworkPolicy(_) => continue,
+                Change::Node(_)
+                | Change::Pod(..)
+                | Change::NetworkPolicy(_)
+                | Change::ClusterNetworkPolicy(_)
+                | Change::Ingress(_) => continue,
             }
             self.shared.serial.fetch_add(1, Ordering::Relaxed);
         }

@@ -7,11 +7,14 @@ use crate::cli::{BenchArgs, BenchCommand, BenchTwinArgs, Output};
 use crate::exit::Outcome;
 
 pub fn run(command: &BenchCommand) -> Result<Outcome> {
-    kilter_twin::check()?;
+    if !matches!(command, BenchCommand::Policy(_)) {
+        kilter_twin::check()?;
+    }
     let mut progress = |what: &str| eprintln!("{what}");
     let (report, output) = match command {
         BenchCommand::Datapath(args) => (datapath(args, &mut progress)?, args.output),
         BenchCommand::Cni(args) => (cni(args, &mut progress)?, args.output),
+        BenchCommand::Policy(args) => (policy(args, &mut progress)?, args.output),
         BenchCommand::Twin(args) => (twin(args, &mut progress)?, args.bench.output),
     };
     match output {
@@ -33,6 +36,10 @@ fn cni(args: &BenchArgs, progress: &mut dyn FnMut(&str)) -> Result<Report> {
     let options =
         kilter_bench::cni::Options { runs: args.runs, plugins: vec![lab.plugin()?], ..Default::default() };
     kilter_bench::cni::run(options, progress)
+}
+
+fn policy(args: &BenchArgs, progress: &mut dyn FnMut(&str)) -> Result<Report> {
+    kilter_bench::policy::run(&kilter_bench::policy::Options { runs: args.runs }, progress)
 }
 
 fn twin(args: &BenchTwinArgs, progress: &mut dyn FnMut(&str)) -> Result<Report> {

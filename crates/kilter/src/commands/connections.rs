@@ -22,6 +22,9 @@ pub struct ConnectionsArgs {
 
 pub fn run(args: &ConnectionsArgs) -> Result<Outcome> {
     let target = target::load(&args.target)?;
+    for warning in kilter_reach::warnings(&target.cluster) {
+        eprintln!("warning: {warning}");
+    }
     let all = connections(&target.cluster, &target.options);
     match args.output {
         Output::Json => print_json(&json!({"connections": all.iter().map(as_json).collect::<Vec<_>>()}))?,

@@ -1,13 +1,17 @@
 //! Kubernetes objects to the model's vocabulary.
 
+mod cluster_policy;
 mod context;
+mod ingress;
 mod labels;
 mod pod;
 mod policy;
 mod topology;
 mod traffic;
 
+pub use cluster_policy::cluster_network_policy;
 pub(crate) use context::Context;
+pub use ingress::ingress;
 pub(crate) use labels::labels;
 pub use labels::selector;
 pub use pod::{owner, pod, pod_ports};
@@ -22,10 +26,10 @@ use k8s_openapi::api::networking::v1 as networking;
 use kilter_model::{Event, NamespacedName, Origin};
 use serde_json::Value;
 
-use crate::Error;
 use crate::value::{kind, name, namespace as namespace_of, typed_object};
+use crate::{Error, api};
 
-/// The event "this object is so", for the six kinds that the model knows; `None` for all others.
+/// The event "this object is so", for the kinds that the model knows; `None` for all others.
 ///
 /// # Errors
 /// When the object does not have its kind's shape, or a field has no meaning (a CIDR that is none).
@@ -40,8 +44,15 @@ pub fn to_event(object: &Value, origin: Origin) -> Result<Option<Event>, Error> 
             &typed_object::<networking::NetworkPolicy>(object)?,
             origin,
         )?)),
+        Some(ModelKind::ClusterNetworkPolicy) => Some(Event::ClusterNetworkPolicy(cluster_network_policy(
+            &typed_object::<api::ClusterNetworkPolicy>(object)?,
+            origin,
+        )?)),
         Some(ModelKind::Service) => {
             Some(Event::Service(service(&typed_object::<core::Service>(object)?, origin)?))
+        }
+        Some(ModelKind::Ingress) => {
+            Some(Event::Ingress(ingress(&typed_object::<networking::Ingress>(object)?, origin)?))
         }
         Some(ModelKind::EndpointSlice) => {
             endpoint_slice(&typed_object::<discovery::EndpointSlice>(object)?)?.map(Event::EndpointSlice)
@@ -50,7 +61,7 @@ pub fn to_event(object: &Value, origin: Origin) -> Result<Option<Event>, Error> 
     })
 }
 
-/// The event "this object is gone", for the six kinds that the model knows.
+/// The event "this object is gone", for the kinds that the model knows.
 pub fn to_gone_event(object: &Value) -> Option<Event> {
     let full_name = || NamespacedName::new(namespace_of(object), name(object));
     Some(match model_kind(object)? {
@@ -61,7 +72,9 @@ pub fn to_gone_event(object: &Value) -> Option<Event> {
             None => static_uid("Pod", &full_name()),
         }),
         ModelKind::NetworkPolicy => Event::NetworkPolicyGone(full_name()),
+        ModelKind::ClusterNetworkPolicy => Event::ClusterNetworkPolicyGone(name(object).into()),
         ModelKind::Service => Event::ServiceGone(full_name()),
+        ModelKind::Ingress => Event::IngressGone(full_name()),
         ModelKind::EndpointSlice => Event::EndpointSliceGone(full_name()),
     })
 }
@@ -76,7 +89,9 @@ enum ModelKind {
     Node,
     Pod,
     NetworkPolicy,
+    ClusterNetworkPolicy,
     Service,
+    Ingress,
     EndpointSlice,
 }
 
@@ -88,6 +103,8 @@ fn model_kind(object: &Value) -> Option<ModelKind> {
         ("v1", "Pod") => ModelKind::Pod,
         ("v1", "Service") => ModelKind::Service,
         ("networking.k8s.io/v1", "NetworkPolicy") => ModelKind::NetworkPolicy,
+        ("networking.k8s.io/v1", "Ingress") => ModelKind::Ingress,
+        ("policy.networking.k8s.io/v1alpha2", "ClusterNetworkPolicy") => ModelKind::ClusterNetworkPolicy,
         ("discovery.k8s.io/v1", "EndpointSlice") => ModelKind::EndpointSlice,
         _ => return None,
     })

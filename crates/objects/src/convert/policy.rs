@@ -88,9 +88,6 @@ impl Rules {
             None | Some([]) => None,
             Some(ports) => Some(self.ports(&format!("{path}.ports"), ports)?),
         };
-        // Only unknown peers: the rule permits nothing. The model has no empty list of peers, and
-        // its place must be kept, for answers name rules by their number.
-        let peers = peers.map(|known| if known.is_empty() { vec![nobody()] } else { known });
         Ok(PolicyRule { peers, ports, origin: self.origin.clone() })
     }
 
@@ -156,14 +153,6 @@ impl Rules {
         };
         Ok(PolicyPort { protocol, port: spec })
     }
-}
-
-/// A peer that nothing is: no object lacks and has the same label.
-fn nobody() -> Peer {
-    use kilter_model::{Operator, Requirement};
-    let key = "kilter.dev/unknown-peer";
-    let of = |operator| Requirement { key: key.into(), operator };
-    Peer::Pods { namespaces: None, pods: Selector::new([of(Operator::Exists), of(Operator::DoesNotExist)]) }
 }
 
 /// A CIDR, host bits cleared. Leading zeros are decimal, as in Kubernetes (`ParseCIDRSloppy`);

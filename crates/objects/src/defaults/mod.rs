@@ -18,6 +18,11 @@ type Fields = Map<String, Value>;
 /// Left to whoever stores the object: what needs state (cluster IPs, node ports, UIDs, times).
 pub fn default(object: &mut Value) {
     let Some(kind) = kinds::of(object) else { return };
+    if let ("", "Service" | "ReplicationController") = (kind.group, kind.kind)
+        && let Some(selector) = object.pointer_mut("/spec/selector")
+    {
+        empty_for_null(selector);
+    }
     drop_nulls(object);
     let Some(fields) = object.as_object_mut() else { return };
     match (kind.group, kind.kind) {
@@ -82,9 +87,23 @@ fn network_policy(fields: &mut Fields) {
     set(spec, "podSelector", json!({}));
 }
 
+/// Fields whose keys are anybody's and whose values are texts.
+const TEXTS: [&str; 4] = ["annotations", "labels", "matchLabels", "nodeSelector"];
+
+/// The API reads `null` among texts as the empty one. Were it dropped, a selector would match more.
+fn empty_for_null(texts: &mut Value) {
+    for text in texts.as_object_mut().into_iter().flat_map(Map::values_mut).filter(|it| it.is_null()) {
+        *text = "".into();
+    }
+}
+
 fn drop_nulls(value: &mut Value) {
     match value {
         Value::Object(fields) => {
+            fields
+                .iter_mut()
+                .filter(|(key, _)| TEXTS.contains(&key.as_str()))
+                .for_each(|(_, it)| empty_for_null(it));
             fields.retain(|_, v| !v.is_null());
             fields.values_mut().for_each(drop_nulls);
         }

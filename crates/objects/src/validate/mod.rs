@@ -1,6 +1,7 @@
 //! What the Kubernetes API server would refuse, and what Kilter refuses beyond that: a port that
 //! two containers of one pod claim.
 
+mod cluster_policy;
 mod container;
 mod metadata;
 mod names;
@@ -48,6 +49,9 @@ fn spec(report: &mut Report, kind: &Kind, object: &Value) {
         ("batch", "Job") => with(report, object, workload::job),
         ("batch", "CronJob") => with(report, object, workload::cron_job),
         ("networking.k8s.io", "NetworkPolicy") => with(report, object, policy::network_policy),
+        ("policy.networking.k8s.io", "ClusterNetworkPolicy") => {
+            with(report, object, cluster_policy::cluster_network_policy)
+        }
         ("discovery.k8s.io", "EndpointSlice") => with(report, object, endpoint_slice),
         _ => {}
     }

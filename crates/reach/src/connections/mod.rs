@@ -1,11 +1,15 @@
 //! Every permitted connection, workload to workload and with the outside.
 
 mod compute;
+mod exposed;
 mod placement;
+mod portsets;
 mod ranges;
+mod rows;
+mod universe;
 
-pub(crate) use compute::blocks;
 pub(crate) use ranges::{address, cut, number};
+pub(crate) use universe::blocks;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -13,6 +17,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use kilter_model::{Cluster, PortRange, PortSet, Protocol, WorkloadRef};
 use serde::{Deserialize, Serialize};
+
+pub use compute::Pairs;
 
 /// What the manifests do not say.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,6 +98,9 @@ pub enum End {
     Workload(WorkloadRef),
     /// Any address that no pod holds.
     External(Range),
+    /// Whatever carries out Ingresses: a pod that nothing is known of.
+    #[serde(rename = "ingress-controller")]
+    IngressController,
 }
 
 /// Addresses that no rule tells apart, `first..=last`, of one family.
@@ -105,11 +114,16 @@ pub struct Range {
 
 /// Computes every permitted connection of a cluster, sorted as text. What is permitted nowhere is
 /// not listed, nor is a workload to itself. Between workloads both sides' policies count; with the
-/// outside only the pod's.
+/// outside, and of what Ingresses expose, only the pod's.
 pub fn connections(cluster: &Cluster, options: &Options) -> Vec<Connection> {
-    let mut all = compute::Computation::new(cluster, options).run();
+    let mut all = compute::Computation::new(cluster, options).connections();
     all.sort_by_cached_key(ToString::to_string);
     all
+}
+
+/// Answers for every pair of kinds of pods, on every port, and counts what is permitted.
+pub fn pairs(cluster: &Cluster, options: &Options) -> Pairs {
+    compute::Computation::new(cluster, options).pairs()
 }
 
 /// Ports as text: `SCTP 9,TCP 80,443-445`, or `All Connections`.
@@ -144,6 +158,7 @@ impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             End::Workload(workload) => workload.fmt(f),
+            End::IngressController => f.write_str("{ingress-controller}"),
             End::External(range) => write!(f, "{range}[External]"),
         }
     }

@@ -36,11 +36,11 @@ pub fn outside(cluster: &Cluster, options: &Options) -> Vec<Range> {
 fn parts(cluster: &Cluster, options: &Options, also: &[IpNet]) -> Vec<Range> {
     let also: Vec<IpBlock> = also.iter().map(|it| IpBlock { cidr: *it, except: vec![] }).collect();
     let of_rules = [Direction::Ingress, Direction::Egress].into_iter().flat_map(|it| blocks(cluster, it));
-    let all: Vec<&IpBlock> = of_rules.chain(&also).collect();
+    let all: Vec<IpBlock> = of_rules.chain(also).collect();
     let families = [true, false].into_iter();
     families
         .filter(|ipv4| options.pod_cidrs.iter().any(|it| it.addr().is_ipv4() == *ipv4))
-        .flat_map(|ipv4| cut(all.iter().copied(), ipv4))
+        .flat_map(|ipv4| cut(&all, ipv4))
         .collect()
 }
 

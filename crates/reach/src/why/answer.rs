@@ -164,6 +164,10 @@ impl Side {
 /// What Kubernetes says, or rather does not.
 fn clause(undefined: Undefined) -> &'static str {
     match undefined {
+        Undefined::EqualPriority => {
+            "which of several ClusterNetworkPolicies of one tier and equal priority is asked first is undefined \
+             (ClusterNetworkPolicy definition, `spec.priority`); Kilter asks them by name"
+        }
         Undefined::HostNetwork => {
             "policy on hostNetwork pods is undefined (NetworkPolicy documentation, \"NetworkPolicy and \
              hostNetwork pods\"); Kilter treats such a pod as its node"

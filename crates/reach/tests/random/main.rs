@@ -6,17 +6,25 @@ mod torn;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use kilter_model::{Cluster, Direction, Event, PortRange};
-use kilter_policy::naive::{Party, Query, Side, evaluate, holder};
+use kilter_policy::naive::{Party, Query, Side, evaluate_within, holder};
 use kilter_policy::{ClassId, Compiler, Config, Decision, ProtocolClass, Reason, Tables, Verdict};
 use kilter_reach::interpreter::{Probe, decide};
 use kilter_testkit::random as generate;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+fn pod_cidrs() -> Vec<IpNet> {
+    vec!["10.244.0.0/16".parse().unwrap(), "fd00::/48".parse().unwrap()]
+}
+
+fn config() -> Config {
+    Config { node: generate::NODES[0].into(), pod_cidrs: pod_cidrs() }
+}
+
 fn compiler() -> Compiler {
-    let pod_cidrs = vec!["10.244.0.0/16".parse().unwrap(), "fd00::/48".parse().unwrap()];
-    Compiler::new(Config { node: generate::NODES[0].into(), pod_cidrs })
+    Compiler::new(config())
 }
 
 fn compile(cluster: &Cluster) -> Tables {
@@ -54,7 +62,8 @@ fn questions(cluster: &Cluster) -> Vec<(Probe, Side)> {
 fn naive(cluster: &Cluster, probe: &Probe) -> Option<Side> {
     let (pod, peer) = (Party::Address(probe.pod), Party::Address(probe.peer));
     let (from, to) = if probe.direction == Direction::Egress { (pod, peer) } else { (peer, pod) };
-    let answer = evaluate(cluster, &Query { from, to, protocol: probe.protocol, port: probe.port });
+    let query = Query { from, to, protocol: probe.protocol, port: probe.port };
+    let answer = evaluate_within(cluster, &pod_cidrs(), &query);
     let side = if probe.direction == Direction::Egress { answer.egress } else { answer.ingress };
     (!matches!(side.reason, Reason::Itself | Reason::OwnNode)).then_some(side)
 }

@@ -11,7 +11,6 @@ use kilter_testkit::random as generate;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-
 /// Where pods without an address may come to lie, for the test.
 const PLACES: [&str; 4] = ["10.244.0.9", "10.244.0.200", "10.244.77.1", "10.244.0.2"];
 

@@ -4,14 +4,13 @@ use std::net::IpAddr;
 
 use kilter_model::{Cluster, Direction};
 use kilter_policy::{
-    ClassId, Compiler, Config, Decision, DecisionSet, Interval, PostureId, ProtocolClass, RuleId, SetId,
-    Tables, Verdict,
+    ClassId, Compiler, Decision, DecisionSet, Interval, PostureId, ProtocolClass, RuleId, SetId, Tables,
+    Verdict,
 };
 use kilter_reach::interpreter::{class, interval};
 use kilter_testkit::random as generate;
 use proptest::collection::vec;
 use proptest::prelude::*;
-
 
 const ASKED: [(ProtocolClass, u16); 5] = [
     (ProtocolClass::Tcp, 80),
@@ -64,10 +63,8 @@ fn check_plan(tables: &mut Tables, plan: &kilter_policy::Plan) -> Result<(), Tes
 /// A compiler that finds rows, under ids that are not its own, brings them to `after`. It writes
 /// nothing if they are right already.
 pub fn check_resumed(after: &Cluster, found: &Tables, unchanged: bool) -> Result<(), TestCaseError> {
-    let pod_cidrs = vec!["10.244.0.0/16".parse().unwrap(), "fd00::/48".parse().unwrap()];
-    let config = Config { node: generate::NODES[0].into(), pod_cidrs };
     let mut loaded = found.clone();
-    let mut compiler = Compiler::resume(config, loaded.clone());
+    let mut compiler = Compiler::resume(crate::config(), loaded.clone());
     let plan = compiler.update(after, &[]);
     if unchanged {
         prop_assert!(plan.is_empty(), "{plan:?}");

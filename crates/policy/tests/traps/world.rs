@@ -3,12 +3,13 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use kilter_model::{
-    Change, Cluster, ContainerPort, Event, IpBlock, Labels, Namespace, NamespacedName, NetworkPolicy, Node,
-    Operator, Origin, Peer, Pod, PodPhase, PolicyPort, PolicyRule, PortSpec, Protocol, Requirement, Selector,
-    WorkloadRef,
+    Action, Change, Cluster, ClusterNetworkPolicy, ClusterRule, ClusterTier, ContainerPort, Event, IpBlock,
+    Labels, Namespace, NamespacedName, NetworkPolicy, Node, Operator, Origin, Peer, Pod, PodPhase,
+    PolicyPort, PolicyRule, PortSpec, Protocol, Requirement, Selector, Subject, WorkloadRef,
 };
-use kilter_policy::naive::{Answer, Party, Query, evaluate};
+use kilter_policy::naive::{Answer, Party, Query, evaluate_within};
 use kilter_policy::{Compiler, Config, ProtocolClass, Reason, Verdict};
 
 /// Two nodes, n1 (10.240.0.11) and n2 (10.240.0.12), each with a compiler that follows.
@@ -19,19 +20,11 @@ pub struct World {
 
 impl World {
     pub fn new() -> Self {
-        let compilers = ["n1", "n2"].map(|node| {
-            Compiler::new(Config { node: node.into(), pod_cidrs: vec!["10.244.0.0/16".parse().unwrap()] })
-        });
+        let compilers =
+            ["n1", "n2"].map(|node| Compiler::new(Config { node: node.into(), pod_cidrs: pod_cidrs() }));
         let mut world = Self { cluster: Cluster::default(), compilers };
         for (name, address) in [("n1", "10.240.0.11"), ("n2", "10.240.0.12")] {
-            world.apply(Event::Node(Node {
-                name: name.into(),
-                labels: Labels::new(),
-                addresses: vec![address.parse().unwrap()],
-                pod_cidrs: vec![],
-                ready: true,
-                origin: Origin::Builtin,
-            }));
+            world.node(name, &[], address);
         }
         world
     }
@@ -67,6 +60,21 @@ impl World {
         self.apply(Event::NetworkPolicy(policy));
     }
 
+    pub fn cluster_policy(&mut self, policy: ClusterNetworkPolicy) {
+        self.apply(Event::ClusterNetworkPolicy(policy));
+    }
+
+    pub fn node(&mut self, name: &str, labels: &[(&str, &str)], address: &str) {
+        self.apply(Event::Node(Node {
+            name: name.into(),
+            labels: pairs(labels),
+            addresses: vec![address.parse().unwrap()],
+            pod_cidrs: vec![],
+            ready: true,
+            origin: Origin::Builtin,
+        }));
+    }
+
     pub fn ports(&mut self, pod: &str, ports: &[(&str, Protocol, u16)]) {
         let ports = ports.iter().map(|(name, protocol, port)| ContainerPort {
             name: Some((*name).into()),
@@ -94,7 +102,7 @@ impl World {
 
     /// Asks the naive evaluator.
     pub fn answer(&self, from: Party, to: Party, protocol: ProtocolClass, port: u16) -> Answer {
-        evaluate(&self.cluster, &Query { from, to, protocol, port })
+        evaluate_within(&self.cluster, &pod_cidrs(), &Query { from, to, protocol, port })
     }
 
     /// Asks both evaluators; ends are pods by name, or addresses.
@@ -160,6 +168,10 @@ impl World {
     }
 }
 
+fn pod_cidrs() -> Vec<IpNet> {
+    vec!["10.244.0.0/16".parse().unwrap()]
+}
+
 fn party(end: &str) -> Party {
     end.parse().map_or_else(|_| Party::Pod(end.into()), Party::Address)
 }
@@ -186,6 +198,34 @@ pub fn policy(
 
 pub fn rule(peers: Option<Vec<Peer>>, ports: Option<Vec<PolicyPort>>) -> PolicyRule {
     PolicyRule { peers, ports, origin: Origin::Builtin }
+}
+
+/// A policy that is about every pod.
+pub fn cluster_policy(
+    name: &str,
+    tier: ClusterTier,
+    priority: u16,
+    ingress: Vec<ClusterRule>,
+    egress: Vec<ClusterRule>,
+) -> ClusterNetworkPolicy {
+    let subject = Subject { namespaces: any(), pods: any() };
+    ClusterNetworkPolicy {
+        name: name.into(),
+        tier,
+        priority,
+        subject,
+        ingress,
+        egress,
+        origin: Origin::Builtin,
+    }
+}
+
+pub fn cluster_rule(action: Action, peers: Vec<Peer>) -> ClusterRule {
+    ClusterRule { name: None, action, matches: rule(Some(peers), None), caveat: None }
+}
+
+pub fn nodes(labels: &[(&str, &str)]) -> Peer {
+    Peer::Nodes(selector(labels))
 }
 
 pub fn pods_of(namespaces: Option<Selector>, pods: Selector) -> Peer {

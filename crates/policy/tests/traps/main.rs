@@ -1,10 +1,10 @@
-//! One test for each numbered point at which NetworkPolicy is commonly got wrong. The numbers are
-//! those of the project's notes on semantics; what is not about NetworkPolicy itself (9, 10, 14,
-//! 17, 18: Services, source NAT, replies, start-up order, cluster-scoped tiers) is tested where it
-//! is done.
+//! One test for each numbered point at which policy is commonly got wrong. The numbers are those of
+//! `docs/policy-semantics.md`, which also names the tests of what is not about rules alone (10, 14,
+//! 17: source NAT, replies, start-up order); 18 is in `tiers`.
 //!
 //! Each connection is asked of the naive evaluator and read off the compiled rows.
 
+mod tiers;
 mod world;
 
 use kilter_model::{Operator, PodPhase, PortRange, PortSpec, Protocol};
@@ -15,7 +15,7 @@ use world::{World, any, block, named, pods_of, policy, port, ports, requirement,
 const ALLOW: Verdict = Verdict::Allow;
 const DENY: Verdict = Verdict::Deny;
 
-/// Pods `a` and `b` of namespace x, `c` of namespace y, all on node n1 but `c`.
+/// Pods `a` and `b` of namespace x (team red), `c` of namespace y (blue), all on node n1 but `c`.
 fn world() -> World {
     let mut world = World::new();
     world.namespace("x", &[("team", "red")]);
@@ -136,6 +136,22 @@ fn trap_8_blocks_match_the_addresses_of_pods() {
     let pods = Some(vec![rule(Some(vec![pods_of(Some(any()), any())]), None)]);
     world.policy(policy("x", "p", any(), pods, None));
     assert_eq!((world.tcp("10.244.1.99", "a", 80), world.tcp("c", "a", 80)), (DENY, ALLOW));
+}
+
+#[test]
+fn trap_9_rules_and_ports_count_at_the_backend() {
+    let mut world = world();
+    // `c:8080` is behind the Service 10.96.0.10:80, which is translated before policy is asked.
+    let to = |peer, number| {
+        let only = ports(vec![port(Protocol::Tcp, PortSpec::Range(PortRange::single(number)))]);
+        Some(vec![rule(Some(vec![peer]), only)])
+    };
+    world.policy(policy("x", "p", any(), None, to(block("10.96.0.10/32", &[]), 80)));
+    assert_eq!(world.tcp("a", "c", 8080), DENY, "the Service's address and port mean nothing");
+    world.policy(policy("x", "p", any(), None, to(pods_of(Some(any()), any()), 80)));
+    assert_eq!(world.tcp("a", "c", 8080), DENY, "nor does its port alone");
+    world.policy(policy("x", "p", any(), None, to(pods_of(Some(any()), any()), 8080)));
+    assert_eq!(world.tcp("a", "c", 8080), ALLOW);
 }
 
 #[test]
@@ -267,4 +283,28 @@ fn a_denial_names_the_policies_and_the_nearest_rule() {
         "isolated for ingress by NetworkPolicy x/closed, NetworkPolicy x/open, and no rule allows it; \
          rule 2 of NetworkPolicy x/open (built in) allows this peer on other ports"
     );
+}
+
+#[test]
+fn every_test_that_the_list_of_semantics_names_exists() {
+    let list = include_str!("../../../../docs/policy-semantics.md");
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut sources = String::new();
+    let mut folders = vec![root];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|it| it == "rs") {
+                sources.push_str(&std::fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+    let names = list.split('`').skip(1).step_by(2).filter(|it| it.contains('_') && !it.contains(['/', ' ']));
+    let missing: Vec<_> = names.filter(|name| !sources.contains(&format!("fn {name}("))).collect();
+    assert!(missing.is_empty(), "docs/policy-semantics.md names tests that are not there: {missing:?}");
+    for trap in 1..=18 {
+        assert!(list.contains(&format!("\n| {trap} | ")), "trap {trap} is not in the list");
+    }
 }

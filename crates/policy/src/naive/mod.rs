@@ -3,16 +3,17 @@
 //! Nothing here is fast or clever. The numbers in comments are those of the traps that the tests
 //! in `tests/traps.rs` are named after.
 
+mod judge;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use kilter_model::{
-    Cluster, Direction, NetworkPolicy, Node, Peer, Pod, PolicyPort, PolicyRef, PolicyRule, PortSpec, Tier,
-    Uid,
-};
+use ipnet::IpNet;
+use kilter_model::{Cluster, Direction, Node, Pod, Uid};
 use serde::{Deserialize, Serialize};
 
-use crate::{Missed, NearestMiss, ProtocolClass, Reason, Verdict};
+use crate::{ProtocolClass, Reason, Verdict};
+use judge::{Judge, Judged};
 
 /// One end of a connection.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -51,6 +52,9 @@ pub struct Side {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Undefined {
+    /// ClusterNetworkPolicies of one tier and equal priority match and want different things; they
+    /// are asked by name.
+    EqualPriority,
     /// A hostNetwork pod is involved; it is treated as its node.
     HostNetwork,
     /// A pod opens a connection to its own node; policy is enforced.
@@ -80,14 +84,22 @@ impl Answer {
 /// Decides one connection. A pod that the cluster does not know, or that has ended, is nobody: no
 /// selector and no block matches it, and no policy judges it.
 pub fn evaluate(cluster: &Cluster, query: &Query) -> Answer {
-    let from = End::of(cluster, &query.from);
-    let to = End::of(cluster, &query.to);
+    evaluate_within(cluster, &[], query)
+}
+
+/// As [`evaluate`], for a pod network of these blocks: an address in them that no known pod holds
+/// may be any pod's. Every rule that denies pods may match it, no rule that accepts pods does.
+pub fn evaluate_within(cluster: &Cluster, pod_cidrs: &[IpNet], query: &Query) -> Answer {
+    let from = End::of(cluster, pod_cidrs, &query.from);
+    let to = End::of(cluster, pod_cidrs, &query.to);
     let (egress, ingress) = match (from.pod, to.pod) {
         // 13: a pod to its own address.
-        (Some(a), Some(b)) if a.uid == b.uid => (allow(Reason::Itself), allow(Reason::Itself)),
+        (Some(a), Some(b)) if a.uid == b.uid => (plain(Reason::Itself), plain(Reason::Itself)),
         _ => (egress(cluster, &from, &to, query), ingress(cluster, &from, &to, query)),
     };
-    Answer { egress, ingress, undefined: undefined(&from, &to, query) }
+    let tied = egress.tied || ingress.tied;
+    let undefined = tied.then_some(Undefined::EqualPriority).or_else(|| undefined(&from, &to, query));
+    Answer { egress: egress.side, ingress: ingress.side, undefined }
 }
 
 /// The pod that holds an address. Where two claim it, one that is not terminating wins, then the
@@ -108,18 +120,23 @@ struct End<'a> {
     node: Option<Arc<str>>,
     address: Option<IpAddr>,
     host_network: bool,
+    /// In a block of pod addresses, but of no known pod.
+    unknown: bool,
 }
 
 impl<'a> End<'a> {
-    fn of(cluster: &'a Cluster, party: &Party) -> Self {
+    fn of(cluster: &'a Cluster, pod_cidrs: &[IpNet], party: &Party) -> Self {
         match party {
             Party::Pod(uid) => cluster.pod(uid).map(|pod| Self::pod(cluster, pod)).unwrap_or_default(),
             Party::Node(name) => cluster.node(name).map(Self::node).unwrap_or_default(),
             Party::Address(address) => match (holder(cluster, *address), node_at(cluster, *address)) {
                 (Some(pod), _) => Self { pod: Some(pod), address: Some(*address), ..Self::default() },
-                (None, node) => {
-                    Self { node: node.map(|n| n.name.clone()), address: Some(*address), ..Self::default() }
-                }
+                (None, node) => Self {
+                    node: node.map(|n| n.name.clone()),
+                    address: Some(*address),
+                    unknown: pod_cidrs.iter().any(|it| it.contains(address)),
+                    ..Self::default()
+                },
             },
         }
     }
@@ -134,7 +151,7 @@ impl<'a> End<'a> {
         }
         let node = pod.node.as_ref().and_then(|name| cluster.node(name));
         let address = address.or_else(|| node.and_then(|n| n.addresses.first().copied()));
-        Self { pod: None, node: pod.node.clone(), address, host_network: true }
+        Self { node: pod.node.clone(), address, host_network: true, ..Self::default() }
     }
 
     fn node(node: &'a Node) -> Self {
@@ -150,112 +167,28 @@ fn allow(reason: Reason) -> Side {
     Side { verdict: Verdict::Allow, reason }
 }
 
-fn egress(cluster: &Cluster, from: &End<'_>, to: &End<'_>, query: &Query) -> Side {
+fn plain(reason: Reason) -> Judged {
+    Judged { side: allow(reason), tied: false }
+}
+
+fn egress(cluster: &Cluster, from: &End<'_>, to: &End<'_>, query: &Query) -> Judged {
+    let direction = Direction::Egress;
     match from.pod {
-        None => allow(Reason::NotAPod),
-        Some(pod) => judge(cluster, Direction::Egress, pod, to, to.pod, query),
+        None => plain(Reason::NotAPod),
+        Some(pod) => Judge { cluster, direction, pod, peer: to, destination: to.pod, query }.judge(),
     }
 }
 
-fn ingress(cluster: &Cluster, from: &End<'_>, to: &End<'_>, query: &Query) -> Side {
+fn ingress(cluster: &Cluster, from: &End<'_>, to: &End<'_>, query: &Query) -> Judged {
+    let direction = Direction::Ingress;
     match to.pod {
-        None => allow(Reason::NotAPod),
+        None => plain(Reason::NotAPod),
         // 11: hence probes work.
         Some(pod) if from.pod.is_none() && from.node.is_some() && from.node == pod.node => {
-            allow(Reason::OwnNode)
+            plain(Reason::OwnNode)
         }
-        Some(pod) => judge(cluster, Direction::Ingress, pod, from, Some(pod), query),
+        Some(pod) => Judge { cluster, direction, pod, peer: from, destination: Some(pod), query }.judge(),
     }
-}
-
-/// What the policies that select `pod` say of `peer` at the other end. `destination` resolves
-/// named ports.
-fn judge(
-    cluster: &Cluster,
-    direction: Direction,
-    pod: &Pod,
-    peer: &End<'_>,
-    destination: Option<&Pod>,
-    query: &Query,
-) -> Side {
-    let mut policies = Vec::new();
-    let mut nearest: Option<NearestMiss> = None;
-    for policy in cluster.policies().filter(|policy| selects(policy, pod)) {
-        let Some(rules) = rules(policy, direction) else { continue };
-        let this = PolicyRef { tier: Tier::NetworkPolicy, name: policy.name.clone() };
-        for (number, rule) in (1..).zip(rules) {
-            let peer_matches = rule_matches_peer(cluster, policy, rule, peer);
-            let port_matches = rule_matches_port(rule, destination, query);
-            let (policy, rule, origin) = (this.clone(), number, rule.origin.clone());
-            let missed = match (peer_matches, port_matches) {
-                (true, true) => return allow(Reason::Allowed { policy, direction, rule, origin }),
-                (true, false) => Missed::Port,
-                (false, true) => Missed::Peer,
-                (false, false) => continue,
-            };
-            if nearest.as_ref().is_none_or(|it| it.missed > missed) {
-                nearest = Some(NearestMiss { policy, rule, origin, missed });
-            }
-        }
-        policies.push(this);
-    }
-    if policies.is_empty() {
-        return allow(Reason::NotIsolated { direction });
-    }
-    Side { verdict: Verdict::Deny, reason: Reason::Isolated { direction, policies, nearest } }
-}
-
-/// 3: the empty selector selects all pods of the policy's namespace.
-fn selects(policy: &NetworkPolicy, pod: &Pod) -> bool {
-    policy.name.namespace == pod.name.namespace && policy.pod_selector.matches(&pod.labels)
-}
-
-/// 1: a policy isolates only the directions that it applies to.
-fn rules(policy: &NetworkPolicy, direction: Direction) -> Option<&Vec<PolicyRule>> {
-    match direction {
-        Direction::Ingress => policy.ingress.as_ref(),
-        Direction::Egress => policy.egress.as_ref(),
-    }
-}
-
-/// 2: no peers means anyone. 7: each block subtracts only from itself.
-fn rule_matches_peer(cluster: &Cluster, policy: &NetworkPolicy, rule: &PolicyRule, peer: &End<'_>) -> bool {
-    rule.peers.as_ref().is_none_or(|peers| peers.iter().any(|it| peer_matches(cluster, policy, it, peer)))
-}
-
-fn peer_matches(cluster: &Cluster, policy: &NetworkPolicy, wanted: &Peer, peer: &End<'_>) -> bool {
-    match wanted {
-        // 8: blocks match the addresses of pods too.
-        Peer::IpBlock(block) => peer.address.is_some_and(|address| {
-            block.cidr.contains(&address) && !block.except.iter().any(|hole| hole.contains(&address))
-        }),
-        // 3: both selectors must match; without a namespace selector, the policy's own namespace.
-        Peer::Pods { namespaces, pods } => peer.pod.is_some_and(|pod| {
-            let namespace_matches = match namespaces {
-                None => pod.name.namespace == policy.name.namespace,
-                Some(selector) => {
-                    cluster.namespace(&pod.name.namespace).is_some_and(|it| selector.matches(&it.labels))
-                }
-            };
-            namespace_matches && pods.matches(&pod.labels)
-        }),
-    }
-}
-
-/// 2: no ports means everything, also what has no ports.
-fn rule_matches_port(rule: &PolicyRule, destination: Option<&Pod>, query: &Query) -> bool {
-    rule.ports.as_ref().is_none_or(|ports| ports.iter().any(|it| port_matches(it, destination, query)))
-}
-
-fn port_matches(wanted: &PolicyPort, destination: Option<&Pod>, query: &Query) -> bool {
-    query.protocol == wanted.protocol.into()
-        && match &wanted.port {
-            PortSpec::Range(range) => range.contains(query.port),
-            // 6: per destination pod, name and protocol agreeing.
-            PortSpec::Named(name) => {
-                destination.and_then(|pod| pod.named_port(name, wanted.protocol)) == Some(query.port)
-            }
-        }
 }
 
 fn undefined(from: &End<'_>, to: &End<'_>, query: &Query) -> Option<Undefined> {
