@@ -13,32 +13,41 @@
 #include <linux/types.h>
 
 enum abi {
-	ABI_VERSION = 1,
+	ABI_VERSION = 2,
 };
 
-#define CLUSTER_BLOCKS 8
+/* Of either family, in network byte order; one of IPv4 in mapped form, ::ffff:a.b.c.d (RFC 4291). */
+struct address {
+	__u64 half[2];
+};
 
-/* An IPv4 block. One that matches nothing has mask 0 and network 255.255.255.255. */
+/* How many blocks of a kind there can be, both families together. */
+#define BLOCKS 8
+
 struct block {
-	__be32 network;
-	__be32 mask;
+	struct address network;
+	struct address mask;
 };
 
 /* Fixed while a program is loaded: lives in .rodata, so the verifier folds it in. */
 struct config {
 	enum abi abi;
-	__be32 node_ip;
 	__u32 uplink;
 	__u32 egress_mark; /* packets of pods to addresses outside the cluster */
 	__u32 reset_mark;  /* resets that the programs themselves send into a pod */
-	__u32 flow_quota;  /* flow entries that one pod may cause */
-	struct block pods; /* this node's */
-	struct block services;
-	struct block cluster[CLUSTER_BLOCKS]; /* all pods' */
+	__u32 flow_quota;  /* flow entries that one address of a pod may cause */
+	__u32 node_count;  /* how many of each there are below */
+	__u32 pods_count;
+	__u32 services_count;
+	__u32 cluster_count;
 	__u8 gateway_mac[6];
-	__u8 pad[2];
+	__u8 pad[6];
+	struct address node[BLOCKS]; /* this node's own addresses */
+	struct block pods[BLOCKS];   /* this node's */
+	struct block services[BLOCKS];
+	struct block cluster[BLOCKS]; /* all pods' */
 };
-_Static_assert(sizeof(struct config) == 6 * 4 + 10 * 8 + 8, "config has no holes");
+_Static_assert(sizeof(struct config) == 9 * 4 + 12 + BLOCKS * (16 + 3 * 32), "config has no holes");
 
 /* What may change while the programs run: one row. */
 struct settings {
@@ -52,14 +61,14 @@ enum direction {
 	INGRESS = 1,
 };
 
-/* The longest prefix wins. */
+/* The longest prefix wins. Prefixes of IPv4 have 96 bits more, those of the mapped form. */
 struct class_key {
 	__u32 prefixlen;
-	__be32 address;
+	__be32 address[4];
 };
 
 struct class_row {
-	__u32 class_id; /* never 0 */
+	__u32 class_id; /* 0 only where all of IPv4 has no row: what ::/0 says is not about it */
 	__u32 slot;	/* of the generation that changes when this row, or one within it, does */
 };
 
@@ -96,7 +105,7 @@ struct decision {
 
 /* ---- where things are ------------------------------------------------------------------------ */
 
-/* A pod of this node. */
+/* One address of a pod of this node. */
 struct endpoint {
 	__u32 ifindex; /* host side of its link */
 	__u32 slot;    /* its generation, whatever rows its address matches */
@@ -109,7 +118,7 @@ _Static_assert(sizeof(struct endpoint) == 24, "endpoint has no holes");
 
 /* Another node; 0 is nobody. */
 struct node {
-	__be32 next_hop;
+	struct address next_hop;
 };
 
 /* ---- flows ----------------------------------------------------------------------------------- */
@@ -131,13 +140,13 @@ enum flow_state {
 
 /* A flow has one entry for both directions: the lower address and port are end 0. */
 struct flow_key {
-	__be32 address[2];
+	struct address address[2];
 	__be16 port[2]; /* an echo's identifier, twice; 0 where there are none */
 	__u8 protocol;
 	__u8 echo; /* 2 + the end that asks, for ICMP echo; else 0 */
 	__u8 pad[2];
 };
-_Static_assert(sizeof(struct flow_key) == 16, "flow_key has no holes");
+_Static_assert(sizeof(struct flow_key) == 40, "flow_key has no holes");
 
 struct flow_end {
 	__u32 via;  /* END_POD: ifindex of its link; END_REMOTE: its node, 0 asks the routes */
@@ -156,40 +165,42 @@ struct flow {
 	__u8 state;
 	__u8 pad[2];
 };
-/* With the key and the kernel's header this makes 128 bytes an entry. */
 _Static_assert(sizeof(struct flow) == 56, "flow has no holes");
 
 /* A fragmented packet's first fragment has told what the others belong to. */
 struct fragment_key {
-	__be32 source;
-	__be32 destination;
-	__be16 id;
-	__u8 protocol;
-	__u8 pad;
+	struct address source;
+	struct address destination;
+	__be32 id;
+	__u8 protocol; /* 0 for IPv6, whose fragments need not agree about it (RFC 8200, 4.5) */
+	__u8 pad[3];
 };
+_Static_assert(sizeof(struct fragment_key) == 40, "fragment_key has no holes");
 
 struct fragment {
 	__be16 source_port;
 	__be16 destination_port;
+	__u8 protocol;
 	__u8 echo; /* 1: a request, 2: a reply, of ICMP echo */
-	__u8 pad[3];
+	__u8 pad[2];
 };
 
 /* Argument of the sweep program. */
 struct sweep {
-	__be32 purge; /* remove all flows of this address; 0: only those that have aged */
-	__u32 now;    /* in flow.seen's unit */
+	struct address purge; /* remove all flows of this address; 0: only those that have aged */
+	__u32 now;	      /* in flow.seen's unit */
 	__u32 live;
 	__u32 removed;
+	__u32 pad;
 };
 
 /* ---- services -------------------------------------------------------------------------------- */
 
 struct frontend {
-	__be32 address;
+	struct address address;
 	__be16 port;
 	__u8 protocol;
-	__u8 pad;
+	__u8 pad[5];
 };
 
 struct frontend_row {
@@ -203,15 +214,15 @@ struct backend_key {
 };
 
 struct backend {
-	__be32 address;
+	struct address address;
 	__be16 port;
-	__u8 pad[2];
+	__u8 pad[6];
 };
 
 /* What a socket took for what. */
 struct translation {
-	__be32 service;
-	__be32 backend;
+	struct address service;
+	struct address backend;
 	__be16 service_port;
 	__be16 backend_port;
 	__u32 revision;
@@ -222,6 +233,7 @@ struct translation {
 struct datagrams {
 	struct translation peer[DATAGRAM_PEERS];
 	__u32 next;
+	__u32 pad;
 };
 
 /* ---- what is reported ------------------------------------------------------------------------ */
@@ -233,7 +245,7 @@ enum drop_reason {
 	DROP_NOT_LOADED = 2,	   /* a policy row is missing */
 	DROP_SOURCE_ADDRESS = 3,   /* not the sender's own */
 	DROP_SOURCE_MAC = 4,
-	DROP_LINK = 5,		   /* neither IPv4 nor ARP for the gateway */
+	DROP_LINK = 5,		   /* neither IP nor a question for the gateway */
 	DROP_MALFORMED = 6,
 	DROP_NOT_UNICAST = 7,
 	DROP_NO_SERVICE = 8,	   /* a Service address that connect() did not translate */
@@ -262,8 +274,8 @@ enum event_kind {
 
 struct event {
 	__u64 at; /* ns of the monotonic clock */
-	__be32 source;
-	__be32 destination;
+	struct address source;
+	struct address destination;
 	__be16 source_port;
 	__be16 destination_port;
 	__u32 rule; /* 0: none */
@@ -273,7 +285,7 @@ struct event {
 	__u8 direction;
 	__u8 protocol;
 };
-_Static_assert(sizeof(struct event) == 32, "event has no holes");
+_Static_assert(sizeof(struct event) == 56, "event has no holes");
 
 /* The object's BTF has only what some variable uses; this one is there to use these. */
 struct vocabulary {

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /* Both directions of the host side of a pod's veth pair. */
 #include "lib/admit.h"
-#include "lib/arp.h"
 #include "lib/base.h"
 #include "lib/ends.h"
 #include "lib/event.h"
 #include "lib/flow.h"
+#include "lib/neighbour.h"
 #include "lib/parse.h"
 #include "lib/redirect.h"
 #include "lib/reset.h"
@@ -35,7 +35,7 @@ static __always_inline int check_source(struct __sk_buff *skb, const struct pack
 	    !same_mac(mac, endpoint->mac))
 		return DROP_SOURCE_MAC;
 	/* A pod is no router: its ICMP errors are about what it received itself. */
-	if (packet->from != packet->source)
+	if (!same_address(&packet->from, &packet->source))
 		return DROP_SOURCE_ADDRESS;
 	return DROP_NONE;
 }
@@ -58,11 +58,11 @@ static __always_inline int revoked_from_pod(struct __sk_buff *skb, const struct 
 }
 
 /* A first packet, or one whose flow must be looked at more closely. */
-static __noinline int from_pod_slow(struct __sk_buff *skb, const struct packet *packet)
+static __noinline int from_pod_slow(struct __sk_buff *skb, const struct packet *packet,
+				    const struct flow_key *key, __u32 end)
 {
-	struct flow_key key;
 	struct flow fresh = {};
-	__u32 sender = flow_key(packet, &key) & 1;
+	__u32 sender = end & 1;
 	struct endpoint *endpoint = bpf_map_lookup_elem(&endpoints, &packet->source);
 	struct flow *flow;
 	int reason;
@@ -70,9 +70,9 @@ static __noinline int from_pod_slow(struct __sk_buff *skb, const struct packet *
 	reason = check_source(skb, packet, endpoint);
 	if (reason || !endpoint)
 		return drop(skb, packet, reason, EGRESS);
-	flow = opens(packet) ? NULL : bpf_map_lookup_elem(&flows, &key);
+	flow = opens(packet) ? NULL : bpf_map_lookup_elem(&flows, key);
 	if (flow && sent_from_here(skb, flow, sender)) {
-		if (!flow_allows_now(&key, flow))
+		if (!flow_allows_now(key, flow))
 			return revoked_from_pod(skb, packet, flow, sender);
 		flow_touch(flow, packet, sender);
 		return deliver(skb, packet, flow, sender);
@@ -80,11 +80,11 @@ static __noinline int from_pod_slow(struct __sk_buff *skb, const struct packet *
 	if (may_begin(packet))
 		return drop_unknown(skb, packet, EGRESS);
 	end_is_pod(&fresh.end[sender], endpoint);
-	reason = end_of_destination(&fresh.end[other(sender)], packet->destination);
+	reason = end_of_destination(&fresh.end[other(sender)], &packet->destination);
 	if (reason)
 		return drop(skb, packet, reason, EGRESS);
 	fresh.opener = sender;
-	if (admit(skb, packet, &key, &fresh, endpoint))
+	if (admit(skb, packet, key, &fresh, endpoint))
 		return DROP;
 	return deliver(skb, packet, &fresh, sender);
 }
@@ -101,9 +101,13 @@ int from_pod(struct __sk_buff *skb)
 
 	if (skb->protocol == bpf_htons(ETH_P_ARP))
 		return answer_arp(skb);
-	if (skb->protocol != bpf_htons(ETH_P_IP) || skb->pkt_type != PACKET_HOST || skb->vlan_present)
+	if (!is_ip(skb) || skb->vlan_present)
 		return drop_quietly(DROP_LINK);
 	reason = parse(skb, &packet);
+	if (reason == DROP_LINK)
+		return answer_link(skb, &packet);
+	if (skb->pkt_type != PACKET_HOST)
+		return drop_quietly(DROP_LINK);
 	if (reason)
 		return drop(skb, &packet, reason, EGRESS);
 	sender = flow_key(&packet, &key) & 1;
@@ -112,7 +116,7 @@ int from_pod(struct __sk_buff *skb)
 		flow_touch(flow, &packet, sender);
 		return deliver(skb, &packet, flow, sender);
 	}
-	return from_pod_slow(skb, &packet);
+	return from_pod_slow(skb, &packet, &key, sender);
 }
 
 /* Whether a packet that the stack sends to a pod came the way its flow's entry says. */
@@ -141,10 +145,10 @@ static __always_inline bool leads_here(struct __sk_buff *skb, const struct flow 
 }
 
 /* Forwarded into a pod by the stack, and not known: from a second interface, or a bridge of others. */
-static __always_inline int source_behind_stack(struct flow_end *end, __be32 source)
+static __always_inline int source_behind_stack(struct flow_end *end, const struct address *source)
 {
 	/* Of the node and of its pods the stack forwards nothing: those come from sockets or veths. */
-	if (source == config.node_ip || in_block(source, &config.pods))
+	if (is_own_node(source) || is_own_pods(source))
 		return DROP_SOURCE_ADDRESS;
 	end->kind = END_OUTSIDE;
 	return DROP_NONE;
@@ -170,11 +174,11 @@ static __always_inline int revoked_to_pod(struct __sk_buff *skb, const struct pa
 	return is_resettable(packet) ? reset_to_pod(skb, packet, flow, sender) : DROP;
 }
 
-static __noinline int to_pod_slow(struct __sk_buff *skb, const struct packet *packet)
+static __noinline int to_pod_slow(struct __sk_buff *skb, const struct packet *packet,
+				  const struct flow_key *key, __u32 end)
 {
-	struct flow_key key;
 	struct flow fresh = {};
-	__u32 sender = flow_key(packet, &key) & 1;
+	__u32 sender = end & 1;
 	struct endpoint *endpoint = bpf_map_lookup_elem(&endpoints, &packet->destination);
 	struct flow *flow;
 	int reason;
@@ -183,10 +187,10 @@ static __noinline int to_pod_slow(struct __sk_buff *skb, const struct packet *pa
 		return drop(skb, packet, DROP_NO_ENDPOINT, INGRESS);
 	end_is_pod(&fresh.end[other(sender)], endpoint);
 	fresh.opener = sender;
-	flow = opens(packet) ? NULL : bpf_map_lookup_elem(&flows, &key);
+	flow = opens(packet) ? NULL : bpf_map_lookup_elem(&flows, key);
 	if (flow) {
 		if (came_as_known(skb, flow, sender) || is_our_reset(skb)) {
-			if (!flow_allows_now(&key, flow))
+			if (!flow_allows_now(key, flow))
 				return revoked_to_pod(skb, packet, flow, sender);
 			flow_touch(flow, packet, sender);
 			if (packet->kind == PACKET_FIRST_FRAGMENT)
@@ -199,13 +203,21 @@ static __noinline int to_pod_slow(struct __sk_buff *skb, const struct packet *pa
 	if (packet->kind == PACKET_FIRST_FRAGMENT)
 		remember_fragment(packet);
 	if (!skb->ingress_ifindex)
-		return from_own_node(skb, packet, &key, &fresh, endpoint);
+		return from_own_node(skb, packet, key, &fresh, endpoint);
 	if (may_begin(packet))
 		return drop_unknown(skb, packet, INGRESS);
-	reason = source_behind_stack(&fresh.end[sender], packet->source);
+	reason = source_behind_stack(&fresh.end[sender], &packet->source);
 	if (reason)
 		return drop(skb, packet, reason, INGRESS);
-	return admit(skb, packet, &key, &fresh, endpoint) ? DROP : PASS;
+	return admit(skb, packet, key, &fresh, endpoint) ? DROP : PASS;
+}
+
+/* The node's own neighbour table asks; the pod's answer does not matter, ours is permanent. */
+static __always_inline int on_link(struct __sk_buff *skb)
+{
+	bool asks = skb->protocol == bpf_htons(ETH_P_ARP) || skb->protocol == bpf_htons(ETH_P_IPV6);
+
+	return asks && !skb->ingress_ifindex ? PASS : drop_quietly(DROP_LINK);
 }
 
 /* Everything that the kernel itself sends or forwards into a pod. Redirects do not come here. */
@@ -218,12 +230,11 @@ int to_pod(struct __sk_buff *skb)
 	__u32 sender;
 	int reason;
 
-	/* The node's own neighbour table asks; the pod's answer does not matter, ours is permanent. */
-	if (skb->protocol == bpf_htons(ETH_P_ARP))
-		return skb->ingress_ifindex ? drop_quietly(DROP_LINK) : PASS;
-	if (skb->protocol != bpf_htons(ETH_P_IP))
-		return drop_quietly(DROP_LINK);
+	if (!is_ip(skb))
+		return on_link(skb);
 	reason = parse(skb, &packet);
+	if (reason == DROP_LINK)
+		return on_link(skb);
 	if (reason)
 		return drop(skb, &packet, reason, INGRESS);
 	sender = flow_key(&packet, &key) & 1;
@@ -233,5 +244,5 @@ int to_pod(struct __sk_buff *skb)
 		flow_touch(flow, &packet, sender);
 		return PASS;
 	}
-	return to_pod_slow(skb, &packet);
+	return to_pod_slow(skb, &packet, &key, sender);
 }

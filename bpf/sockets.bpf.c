@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
  * Services, where a socket of this node's cgroup connects or sends: the socket then talks to the
- * backend, and no packet needs translating. The 6 variants see IPv4 addresses in mapped form.
+ * backend, and no packet needs translating. Sockets of IPv6 write IPv4 in mapped form, as rows do.
  */
 #include "lib/base.h"
 #include "lib/service.h"
@@ -15,12 +15,40 @@ static __always_inline int refuse(void)
 	return 0;
 }
 
-static __always_inline bool is_mapped(const struct bpf_sock_addr *ctx)
+/* The address of the other end, as the hooks of each family have it. */
+static __always_inline struct address peer4(const struct bpf_sock_addr *ctx)
 {
-	return !ctx->user_ip6[0] && !ctx->user_ip6[1] && ctx->user_ip6[2] == bpf_htonl(0xffff);
+	return mapped(ctx->user_ip4);
 }
 
-static __always_inline struct frontend frontend_of(const struct bpf_sock_addr *ctx, __be32 address)
+static __always_inline struct address peer6(const struct bpf_sock_addr *ctx)
+{
+	__be32 word[4] = {ctx->user_ip6[0], ctx->user_ip6[1], ctx->user_ip6[2], ctx->user_ip6[3]};
+	struct address address;
+
+	__builtin_memcpy(&address, word, sizeof(address));
+	return address;
+}
+
+static __always_inline void set_peer4(struct bpf_sock_addr *ctx, const struct address *address, __be16 port)
+{
+	ctx->user_ip4 = unmapped(address);
+	ctx->user_port = port;
+}
+
+static __always_inline void set_peer6(struct bpf_sock_addr *ctx, const struct address *address, __be16 port)
+{
+	__be32 word[4];
+
+	__builtin_memcpy(word, address, sizeof(word));
+	ctx->user_ip6[0] = word[0];
+	ctx->user_ip6[1] = word[1];
+	ctx->user_ip6[2] = word[2];
+	ctx->user_ip6[3] = word[3];
+	ctx->user_port = port;
+}
+
+static __always_inline struct frontend frontend_of(const struct bpf_sock_addr *ctx, struct address address)
 {
 	struct frontend frontend = {
 		.address = address,
@@ -32,10 +60,10 @@ static __always_inline struct frontend frontend_of(const struct bpf_sock_addr *c
 }
 
 /* Returns GO_ON with the address to use instead in `to`, whose port is 0 for none. */
-static __always_inline int on_connect(struct bpf_sock_addr *ctx, __be32 address, struct backend *to)
+static __always_inline int on_connect(struct bpf_sock_addr *ctx, struct address address, struct backend *to)
 {
 	struct frontend frontend = frontend_of(ctx, address);
-	struct translation translation;
+	struct translation translation = {};
 
 	switch (translate(&frontend, &translation)) {
 	case NO_SERVICE:
@@ -53,10 +81,10 @@ static __always_inline int on_connect(struct bpf_sock_addr *ctx, __be32 address,
 	return GO_ON;
 }
 
-static __always_inline int on_send(struct bpf_sock_addr *ctx, __be32 address, struct backend *to)
+static __always_inline int on_send(struct bpf_sock_addr *ctx, struct address address, struct backend *to)
 {
 	struct frontend frontend = frontend_of(ctx, address);
-	struct translation translation;
+	struct translation translation = {};
 
 	switch (translate_datagram(ctx, &frontend, &translation)) {
 	case NO_SERVICE:
@@ -75,12 +103,10 @@ SEC("cgroup/connect4")
 int connect4(struct bpf_sock_addr *ctx)
 {
 	struct backend to = {};
-	int verdict = on_connect(ctx, ctx->user_ip4, &to);
+	int verdict = on_connect(ctx, peer4(ctx), &to);
 
-	if (to.port) {
-		ctx->user_ip4 = to.address;
-		ctx->user_port = to.port;
-	}
+	if (to.port)
+		set_peer4(ctx, &to.address, to.port);
 	return verdict;
 }
 
@@ -88,15 +114,10 @@ SEC("cgroup/connect6")
 int connect6(struct bpf_sock_addr *ctx)
 {
 	struct backend to = {};
-	int verdict;
+	int verdict = on_connect(ctx, peer6(ctx), &to);
 
-	if (!is_mapped(ctx))
-		return GO_ON;
-	verdict = on_connect(ctx, ctx->user_ip6[3], &to);
-	if (to.port) {
-		ctx->user_ip6[3] = to.address;
-		ctx->user_port = to.port;
-	}
+	if (to.port)
+		set_peer6(ctx, &to.address, to.port);
 	return verdict;
 }
 
@@ -104,12 +125,10 @@ SEC("cgroup/sendmsg4")
 int sendmsg4(struct bpf_sock_addr *ctx)
 {
 	struct backend to = {};
-	int verdict = on_send(ctx, ctx->user_ip4, &to);
+	int verdict = on_send(ctx, peer4(ctx), &to);
 
-	if (to.port) {
-		ctx->user_ip4 = to.address;
-		ctx->user_port = to.port;
-	}
+	if (to.port)
+		set_peer4(ctx, &to.address, to.port);
 	return verdict;
 }
 
@@ -117,42 +136,30 @@ SEC("cgroup/sendmsg6")
 int sendmsg6(struct bpf_sock_addr *ctx)
 {
 	struct backend to = {};
-	int verdict;
+	int verdict = on_send(ctx, peer6(ctx), &to);
 
-	if (!is_mapped(ctx))
-		return GO_ON;
-	verdict = on_send(ctx, ctx->user_ip6[3], &to);
-	if (to.port) {
-		ctx->user_ip6[3] = to.address;
-		ctx->user_port = to.port;
-	}
+	if (to.port)
+		set_peer6(ctx, &to.address, to.port);
 	return verdict;
 }
 
 /* The peer's address, as the kernel has it, becomes the one that the program asked for. */
 static __always_inline void show_service4(struct bpf_sock_addr *ctx)
 {
-	struct backend backend = {.address = ctx->user_ip4, .port = ctx->user_port};
+	struct backend backend = {.address = peer4(ctx), .port = ctx->user_port};
 	struct translation *translation = find_translation(ctx, &backend);
 
-	if (translation) {
-		ctx->user_ip4 = translation->service;
-		ctx->user_port = translation->service_port;
-	}
+	if (translation)
+		set_peer4(ctx, &translation->service, translation->service_port);
 }
 
 static __always_inline void show_service6(struct bpf_sock_addr *ctx)
 {
-	struct backend backend = {.address = ctx->user_ip6[3], .port = ctx->user_port};
-	struct translation *translation;
+	struct backend backend = {.address = peer6(ctx), .port = ctx->user_port};
+	struct translation *translation = find_translation(ctx, &backend);
 
-	if (!is_mapped(ctx))
-		return;
-	translation = find_translation(ctx, &backend);
-	if (translation) {
-		ctx->user_ip6[3] = translation->service;
-		ctx->user_port = translation->service_port;
-	}
+	if (translation)
+		set_peer6(ctx, &translation->service, translation->service_port);
 }
 
 SEC("cgroup/recvmsg4")

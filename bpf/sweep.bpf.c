@@ -33,6 +33,7 @@ static __always_inline __u32 patience(const struct flow_key *key, const struct f
 	case IPPROTO_UDP:
 		return UDP_ANSWERED;
 	case IPPROTO_ICMP:
+	case IPPROTO_ICMPV6:
 		return ECHO_ANSWERED;
 	default:
 		return OTHERS;
@@ -43,7 +44,8 @@ static long sweep_flow(struct bpf_map *map, struct flow_key *key, struct flow *f
 {
 	struct endpoint *owner;
 	__u32 idle = sweep->now - flow->seen;
-	bool purged = sweep->purge && (key->address[0] == sweep->purge || key->address[1] == sweep->purge);
+	bool purged = !is_nobody(&sweep->purge) && (same_address(&key->address[0], &sweep->purge) ||
+						    same_address(&key->address[1], &sweep->purge));
 	/* A packet that came after `now` was read makes `idle` negative. */
 	bool aged = (__s32)idle > (__s32)patience(key, flow);
 
@@ -59,13 +61,13 @@ static long sweep_flow(struct bpf_map *map, struct flow_key *key, struct flow *f
 	return 0;
 }
 
-static long start_counting(struct bpf_map *map, __be32 *address, struct endpoint *endpoint, void *unused)
+static long start_counting(struct bpf_map *map, struct address *address, struct endpoint *endpoint, void *unused)
 {
 	endpoint->counted = 0;
 	return 0;
 }
 
-static long stop_counting(struct bpf_map *map, __be32 *address, struct endpoint *endpoint, void *unused)
+static long stop_counting(struct bpf_map *map, struct address *address, struct endpoint *endpoint, void *unused)
 {
 	endpoint->flows = endpoint->counted;
 	return 0;

@@ -15,19 +15,19 @@ static __always_inline bool came_over_uplink(const struct flow *flow, __u32 send
 	return flow->end[sender & 1].kind == END_REMOTE && flow->end[other(sender)].kind == END_POD;
 }
 
-static __noinline int from_uplink_slow(struct __sk_buff *skb, const struct packet *packet)
+static __noinline int from_uplink_slow(struct __sk_buff *skb, const struct packet *packet,
+				       const struct flow_key *key, __u32 end)
 {
-	struct flow_key key;
 	struct flow fresh = {};
-	__u32 sender = flow_key(packet, &key) & 1;
+	__u32 sender = end & 1;
 	struct endpoint *endpoint;
 	struct flow *flow;
 
-	flow = opens(packet) ? NULL : bpf_map_lookup_elem(&flows, &key);
+	flow = opens(packet) ? NULL : bpf_map_lookup_elem(&flows, key);
 	if (flow) {
 		if (!came_over_uplink(flow, sender))
 			return drop(skb, packet, DROP_WRONG_PATH, INGRESS);
-		if (!flow_allows_now(&key, flow)) {
+		if (!flow_allows_now(key, flow)) {
 			tell_revoked(skb, packet, flow);
 			return is_resettable(packet) ? reset_from_uplink(skb, packet, flow, sender) : DROP;
 		}
@@ -41,11 +41,39 @@ static __noinline int from_uplink_slow(struct __sk_buff *skb, const struct packe
 		return drop_unknown(skb, packet, INGRESS);
 	end_is_pod(&fresh.end[other(sender)], endpoint);
 	fresh.end[sender].kind = END_REMOTE;
-	fresh.end[sender].via = node_of(packet->source);
+	fresh.end[sender].via = node_of(&packet->source);
 	fresh.opener = sender;
-	if (admit(skb, packet, &key, &fresh, endpoint))
+	if (admit(skb, packet, key, &fresh, endpoint))
 		return DROP;
 	return deliver(skb, packet, &fresh, sender);
+}
+
+/* Source and destination; false when they are not there. */
+static __always_inline bool read_addresses(struct __sk_buff *skb, struct address ends[2])
+{
+	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	struct ipv6hdr *ip6 = data + ETH_HLEN;
+	struct iphdr *ip = data + ETH_HLEN;
+	__be32 short_ends[2];
+
+	if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
+		if ((void *)(ip6 + 1) > end)
+			return !bpf_skb_load_bytes(skb, ETH_HLEN + offsetof(struct ipv6hdr, saddr), ends,
+						   2 * sizeof(*ends));
+		ends[0] = address_at(&ip6->saddr);
+		ends[1] = address_at(&ip6->daddr);
+		return true;
+	}
+	if ((void *)(ip + 1) <= end) {
+		short_ends[0] = ip->saddr;
+		short_ends[1] = ip->daddr;
+	} else if (bpf_skb_load_bytes(skb, ETH_HLEN + offsetof(struct iphdr, saddr), short_ends,
+				      sizeof(short_ends))) {
+		return false;
+	}
+	ends[0] = mapped(short_ends[0]);
+	ends[1] = mapped(short_ends[1]);
+	return true;
 }
 
 /*
@@ -54,21 +82,16 @@ static __noinline int from_uplink_slow(struct __sk_buff *skb, const struct packe
  */
 static __always_inline int whose(struct __sk_buff *skb)
 {
-	struct iphdr *ip = (void *)(long)skb->data + ETH_HLEN;
-	__be32 address[2];
+	struct address ends[2];
 
-	if ((void *)(ip + 1) <= (void *)(long)skb->data_end) {
-		address[0] = ip->saddr;
-		address[1] = ip->daddr;
-	} else if (bpf_skb_load_bytes(skb, ETH_HLEN + offsetof(struct iphdr, saddr), address, sizeof(address))) {
+	if (!read_addresses(skb, ends))
 		return PASS_ON;
-	}
-	if (address[0] == config.node_ip || in_block(address[0], &config.pods))
+	if (is_own_node(&ends[0]) || is_own_pods(&ends[0]))
 		return drop_quietly(DROP_SOURCE_ADDRESS);
-	if (in_block(address[1], &config.pods))
+	if (is_own_pods(&ends[1]))
 		return PASS;
 	/* Some router takes us for another node: forwarding would hide that, and could loop. */
-	if (in_cluster(address[1]))
+	if (in_cluster(&ends[1]))
 		return drop_quietly(DROP_NO_ROUTE);
 	return PASS_ON;
 }
@@ -83,7 +106,7 @@ int from_uplink(struct __sk_buff *skb)
 	int verdict;
 
 	/* A flooding bridge shows us frames of others; the stack ignores them. */
-	if (skb->protocol != bpf_htons(ETH_P_IP) || skb->pkt_type != PACKET_HOST || skb->vlan_present)
+	if (!is_ip(skb) || skb->pkt_type != PACKET_HOST || skb->vlan_present)
 		return PASS_ON;
 	verdict = whose(skb);
 	if (verdict != PASS)
@@ -97,5 +120,5 @@ int from_uplink(struct __sk_buff *skb)
 		flow_touch(flow, &packet, sender);
 		return deliver(skb, &packet, flow, sender);
 	}
-	return from_uplink_slow(skb, &packet);
+	return from_uplink_slow(skb, &packet, &key, sender);
 }

@@ -11,6 +11,7 @@
 #include <linux/if_packet.h>
 #include <linux/in.h>
 #include <linux/ip.h>
+#include <linux/ipv6.h>
 #include <linux/tcp.h>
 #include <linux/udp.h>
 
@@ -33,6 +34,22 @@
 #define ICMP_TIME_EXCEEDED 11
 #define ICMP_PARAMETERPROB 12
 
+/* ICMPv6 (RFC 4443, 4861, 2710, 3810). */
+#define ICMPV6_UNREACHABLE 1
+#define ICMPV6_TOO_BIG 2
+#define ICMPV6_TIME_EXCEEDED 3
+#define ICMPV6_PARAMETER_PROBLEM 4
+#define ICMPV6_ECHO_REQUEST 128
+#define ICMPV6_ECHO_REPLY 129
+#define ICMPV6_LISTENER_QUERY 130
+#define ICMPV6_LISTENER_REPORT 131
+#define ICMPV6_LISTENER_DONE 132
+#define ICMPV6_SOLICITATION 135
+#define ICMPV6_ADVERTISEMENT 136
+#define ICMPV6_REDIRECT 137
+#define ICMPV6_LISTENER_REPORT_V2 143
+
+/* Of both versions, as far as an echo goes. */
 struct icmphdr {
 	__u8 type;
 	__u8 code;
@@ -42,18 +59,108 @@ struct icmphdr {
 };
 
 #define AF_INET 2
+#define AF_INET6 10
 #define ECONNREFUSED 111
 
 /* IPv4 header (RFC 791). */
 #define IP_MORE_FRAGMENTS 0x2000
 #define IP_OFFSET 0x1fff
 
+/* The first bits of an IPv6 address: fe80::/10, ff00::/8, and ::/64 with the mapped form within. */
+#define LINK_LOCAL bpf_cpu_to_be64(0xfe80000000000000ULL)
+#define LINK_LOCAL_MASK bpf_cpu_to_be64(0xffc0000000000000ULL)
+#define MULTICAST_MASK bpf_cpu_to_be64(0xff00000000000000ULL)
+#define MAPPED bpf_cpu_to_be64(0x0000ffff00000000ULL)
+#define MAPPED_MASK bpf_cpu_to_be64(0xffffffff00000000ULL)
+
+static __always_inline struct address mapped(__be32 v4)
+{
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+	struct address address = {{0, (__u64)v4 << 32 | MAPPED}};
+#else
+	struct address address = {{0, v4 | MAPPED}};
+#endif
+
+	return address;
+}
+
+static __always_inline bool is_mapped(const struct address *address)
+{
+	return !address->half[0] && (address->half[1] & MAPPED_MASK) == MAPPED;
+}
+
+static __always_inline __be32 unmapped(const struct address *address)
+{
+	return ((const __be32 *)address)[3];
+}
+
+static __always_inline bool same_address(const struct address *a, const struct address *b)
+{
+	return a->half[0] == b->half[0] && a->half[1] == b->half[1];
+}
+
+static __always_inline bool is_link_local(const struct address *address)
+{
+	return (address->half[0] & LINK_LOCAL_MASK) == LINK_LOCAL;
+}
+
+/* Of IPv6. */
+static __always_inline bool is_group(const struct address *address)
+{
+	return (address->half[0] & MULTICAST_MASK) == MULTICAST_MASK;
+}
+
+static __always_inline bool is_nobody(const struct address *address)
+{
+	return !(address->half[0] | address->half[1]);
+}
+
 const volatile struct config config = {};
 const volatile struct vocabulary vocabulary = {};
 
-static __always_inline bool in_block(__be32 address, const volatile struct block *block)
+static __always_inline bool in_block(const struct address *address, const volatile struct block *block)
 {
-	return (address & block->mask) == block->network;
+	return (address->half[0] & block->mask.half[0]) == block->network.half[0] &&
+	       (address->half[1] & block->mask.half[1]) == block->network.half[1];
+}
+
+/* Counts are constants to the verifier, which removes the rounds that never come. */
+static __always_inline bool in_blocks(const struct address *address, const volatile struct block *blocks,
+				      __u32 count)
+{
+	for (int i = 0; i < BLOCKS; i++) {
+		if (i >= count)
+			break;
+		if (in_block(address, &blocks[i]))
+			return true;
+	}
+	return false;
+}
+
+static __always_inline bool is_own_pods(const struct address *address)
+{
+	return in_blocks(address, config.pods, config.pods_count);
+}
+
+static __always_inline bool in_services(const struct address *address)
+{
+	return in_blocks(address, config.services, config.services_count);
+}
+
+static __always_inline bool in_cluster(const struct address *address)
+{
+	return in_blocks(address, config.cluster, config.cluster_count);
+}
+
+static __always_inline bool is_own_node(const struct address *address)
+{
+	for (int i = 0; i < BLOCKS; i++) {
+		if (i >= config.node_count)
+			break;
+		if (address->half[0] == config.node[i].half[0] && address->half[1] == config.node[i].half[1])
+			return true;
+	}
+	return false;
 }
 
 /* The other of two: ends of a flow, directions. Bounded, as the verifier wants indices. */

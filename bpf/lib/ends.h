@@ -14,49 +14,56 @@ static __always_inline void end_is_pod(struct flow_end *end, const struct endpoi
 	copy_mac(end->mac, endpoint->mac);
 }
 
-/* 0 when no route leads there. */
-static __always_inline __u32 node_of(__be32 address)
+/* The key of one address in a trie of prefixes. */
+static __always_inline struct class_key host_key(const struct address *address)
 {
-	struct class_key key = {.prefixlen = 32, .address = address};
+	struct class_key key = {.prefixlen = 128};
+
+	__builtin_memcpy(key.address, address, sizeof(key.address));
+	return key;
+}
+
+/* 0 when no route leads there. */
+static __always_inline __u32 node_of(const struct address *address)
+{
+	struct class_key key = host_key(address);
 	__u32 *node = bpf_map_lookup_elem(&routes, &key);
 
 	return node ? *node : 0;
 }
 
-static __always_inline bool in_cluster(__be32 address)
+/*
+ * Not 224.0.0.0 and up, nor 0.0.0.0/8: nothing that a pod could have a connection with. Of IPv6,
+ * parse() has refused what is not.
+ */
+static __always_inline bool is_unicast(const struct address *address)
 {
-	for (int i = 0; i < CLUSTER_BLOCKS; i++)
-		if (in_block(address, &config.cluster[i]))
-			return true;
-	return false;
-}
+	__u8 first;
 
-/* 224.0.0.0 and up, and 0.0.0.0/8: nothing that a pod could have a connection with. */
-static __always_inline bool is_unicast(__be32 address)
-{
-	__u8 first = *(__u8 *)&address;
-
+	if (address->half[0])
+		return true;
+	first = ((const __u8 *)address)[12];
 	return first != 0 && first < 224;
 }
 
 /* Where a pod's packet to `address` goes; DROP_NONE, or why nowhere. */
-static __always_inline int end_of_destination(struct flow_end *end, __be32 address)
+static __always_inline int end_of_destination(struct flow_end *end, const struct address *address)
 {
 	struct endpoint *endpoint;
 	__u32 node;
 
 	if (!is_unicast(address))
 		return DROP_NOT_UNICAST;
-	if (in_block(address, &config.services))
+	if (in_services(address))
 		return DROP_NO_SERVICE;
-	if (in_block(address, &config.pods)) {
-		endpoint = bpf_map_lookup_elem(&endpoints, &address);
+	if (is_own_pods(address)) {
+		endpoint = bpf_map_lookup_elem(&endpoints, address);
 		if (!endpoint)
 			return DROP_NO_ENDPOINT;
 		end_is_pod(end, endpoint);
 		return DROP_NONE;
 	}
-	if (address == config.node_ip) {
+	if (is_own_node(address)) {
 		end->kind = END_NODE;
 		return DROP_NONE;
 	}

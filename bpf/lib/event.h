@@ -5,7 +5,7 @@
 
 #include "base.h"
 #include "maps.h"
-#include "parse.h"
+#include "packet.h"
 
 static __always_inline void count(enum counter counter)
 {
@@ -51,12 +51,12 @@ static __noinline int tell(struct __sk_buff *skb, const struct packet *packet, c
 	event->kind = report->kind;
 	event->reason = report->reason;
 	event->direction = report->direction;
-	event->protocol = packet->kind == PACKET_ICMP_ERROR ? IPPROTO_ICMP : packet->protocol;
+	event->protocol = packet->kind == PACKET_ICMP_ERROR ? icmp_of(packet) : packet->protocol;
 	bpf_ringbuf_submit(event, 0);
 	return 0;
 }
 
-/* Frames that are not worth an event each: not IPv4, or without a connection to blame. */
+/* Frames that are not worth an event each: not IP, or without a connection to blame. */
 static __always_inline int drop_quietly(enum drop_reason reason)
 {
 	count_drop(reason);

@@ -6,31 +6,40 @@
 #include "base.h"
 #include "event.h"
 #include "maps.h"
-#include "parse.h"
+#include "packet.h"
+
+/* Any total order does; the bytes as they lie there have one. */
+static __always_inline bool comes_after(const struct packet *packet)
+{
+	const struct address *from = &packet->from, *to = &packet->destination;
+
+	if (from->half[0] != to->half[0])
+		return from->half[0] > to->half[0];
+	if (from->half[1] != to->half[1])
+		return from->half[1] > to->half[1];
+	return packet->from_port > packet->to_port;
+}
 
 /* Writes the key of a packet's flow and returns which end sent the packet. */
 static __always_inline __u32 flow_key(const struct packet *packet, struct flow_key *key)
 {
-	__u64 from = (__u64)packet->from << 16 | packet->from_port;
-	__u64 to = (__u64)packet->to << 16 | packet->to_port;
-	__u32 sender = from > to;
+	__u32 sender = comes_after(packet);
 
-	__builtin_memset(key, 0, sizeof(*key));
-	key->protocol = packet->protocol;
 	if (sender) {
-		key->address[0] = packet->to;
+		key->address[0] = packet->destination;
 		key->address[1] = packet->from;
 		key->port[0] = packet->to_port;
 		key->port[1] = packet->from_port;
 	} else {
 		key->address[0] = packet->from;
-		key->address[1] = packet->to;
+		key->address[1] = packet->destination;
 		key->port[0] = packet->from_port;
 		key->port[1] = packet->to_port;
 	}
+	key->protocol = packet->protocol;
+	key->pad[0] = key->pad[1] = 0;
 	/* Both ends may ping each other with one identifier: these are two flows. */
-	if (packet->echo)
-		key->echo = 2 + (packet->echo == ECHO_REQUEST ? sender : !sender);
+	key->echo = packet->echo ? 2 + (packet->echo == ECHO_REQUEST ? sender : !sender) : 0;
 	return sender;
 }
 

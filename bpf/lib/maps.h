@@ -30,7 +30,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, __be32);
+	__type(key, struct address);
 	__type(value, __u32);
 	__uint(max_entries, 1);
 } postures SEC(".maps");
@@ -62,7 +62,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, __be32);
+	__type(key, struct address);
 	__type(value, struct endpoint);
 	__uint(max_entries, 1);
 } endpoints SEC(".maps");

@@ -11,6 +11,7 @@
 #define KILTER_POLICY_H
 
 #include "base.h"
+#include "ends.h"
 #include "flow.h"
 #include "maps.h"
 
@@ -28,9 +29,9 @@ static __always_inline __u32 generation(__u32 slot)
 	return value ? *value : 0;
 }
 
-static __always_inline struct class_row *class_of(__be32 address)
+static __always_inline struct class_row *class_of(const struct address *address)
 {
-	struct class_key key = {.prefixlen = 32, .address = address};
+	struct class_key key = host_key(address);
 
 	return bpf_map_lookup_elem(&classes, &key);
 }
@@ -42,7 +43,7 @@ static __always_inline __u8 protocol_class(__u8 protocol)
 
 /* What is asked of one pod. */
 struct question {
-	__be32 pod;
+	const struct address *pod;
 	__u32 class_id; /* of its peer */
 	__be16 port;
 	__u8 protocol;
@@ -60,7 +61,7 @@ static __noinline int decide(const struct question *question, struct verdict *ve
 	verdict->rule = 0;
 	verdict->direction = question->direction;
 	verdict->reason = DROP_NOT_LOADED;
-	posture = bpf_map_lookup_elem(&postures, &question->pod);
+	posture = bpf_map_lookup_elem(&postures, question->pod);
 	/* Without a class, not even the default of a set holds. */
 	if (!posture || !question->class_id)
 		return 0;
@@ -86,7 +87,7 @@ static __noinline int decide(const struct question *question, struct verdict *ve
  * matches. A pod of this node has a slot of its own, in its endpoint; for others the row names
  * the slot, so it is read again after the generation.
  */
-static __always_inline __u32 judge_end(struct flow_end *end, __be32 address)
+static __always_inline __u32 judge_end(struct flow_end *end, const struct address *address)
 {
 	struct class_row *row = NULL;
 
@@ -105,15 +106,15 @@ static __always_inline __u32 judge_end(struct flow_end *end, __be32 address)
 static __always_inline int judge_once(const struct flow_key *key, struct flow *flow, struct verdict *verdict)
 {
 	__u32 opener = flow->opener & 1, called = other(opener);
-	__u32 opener_class = judge_end(&flow->end[opener], key->address[opener]);
-	__u32 called_class = judge_end(&flow->end[called], key->address[called]);
+	__u32 opener_class = judge_end(&flow->end[opener], &key->address[opener]);
+	__u32 called_class = judge_end(&flow->end[called], &key->address[called]);
 	struct question question = {.port = key->port[called], .protocol = key->protocol};
 
 	verdict->reason = DROP_NONE;
 	flow->rule[EGRESS] = flow->rule[INGRESS] = 0;
 	if (flow->end[opener].kind == END_POD) {
 		question.direction = EGRESS;
-		question.pod = key->address[opener];
+		question.pod = &key->address[opener];
 		question.class_id = called_class;
 		decide(&question, verdict);
 		if (verdict->reason)
@@ -123,7 +124,7 @@ static __always_inline int judge_once(const struct flow_key *key, struct flow *f
 	/* Sockets of its own node always reach a pod: the kubelet's probes must. */
 	if (flow->end[called].kind == END_POD && flow->end[opener].kind != END_NODE) {
 		question.direction = INGRESS;
-		question.pod = key->address[called];
+		question.pod = &key->address[called];
 		question.class_id = opener_class;
 		decide(&question, verdict);
 		if (verdict->reason)

@@ -5,7 +5,7 @@
 
 #include "base.h"
 #include "maps.h"
-#include "parse.h"
+#include "packet.h"
 
 /*
  * redirect_peer would deliver what is too big, redirect_neigh would drop it silently: it goes to the
@@ -45,25 +45,51 @@ static __always_inline void decrement_ttl(struct iphdr *ip)
 	ip->ttl--;
 }
 
+/* One hop less; false when the header is not there. */
+static __always_inline bool take_hop(struct __sk_buff *skb, const struct packet *packet)
+{
+	void *ip = (void *)(long)skb->data + ETH_HLEN;
+
+	if (packet->version == 4) {
+		if (ip + sizeof(struct iphdr) > (void *)(long)skb->data_end)
+			return false;
+		decrement_ttl(ip);
+	} else {
+		if (ip + sizeof(struct ipv6hdr) > (void *)(long)skb->data_end)
+			return false;
+		((struct ipv6hdr *)ip)->hop_limit--;
+	}
+	return true;
+}
+
+static __always_inline int to_neighbour(const struct address *address)
+{
+	struct bpf_redir_neigh next_hop = {};
+
+	if (is_mapped(address)) {
+		next_hop.nh_family = AF_INET;
+		next_hop.ipv4_nh = unmapped(address);
+	} else {
+		next_hop.nh_family = AF_INET6;
+		__builtin_memcpy(next_hop.ipv6_nh, address, sizeof(next_hop.ipv6_nh));
+	}
+	return bpf_redirect_neigh(config.uplink, &next_hop, sizeof(next_hop), 0);
+}
+
 static __always_inline int to_node_of(struct __sk_buff *skb, const struct packet *packet,
 				      const struct flow_end *end)
 {
-	void *data = (void *)(long)skb->data;
-	struct iphdr *ip = data + ETH_HLEN;
-	struct bpf_redir_neigh next_hop = {.nh_family = AF_INET};
 	struct node *node;
 
 	/* The stack says "time exceeded", or cuts it up, and finds the same next hop. */
 	if (packet->ttl <= 1 || too_big(skb, config.uplink))
 		return PASS;
-	if ((void *)(ip + 1) > (void *)(long)skb->data_end)
+	if (!take_hop(skb, packet))
 		return DROP;
-	decrement_ttl(ip);
 	node = bpf_map_lookup_elem(&nodes, &end->via);
-	if (!node || !node->next_hop)
+	if (!node || is_nobody(&node->next_hop))
 		return bpf_redirect_neigh(config.uplink, NULL, 0, 0);
-	next_hop.ipv4_nh = node->next_hop;
-	return bpf_redirect_neigh(config.uplink, &next_hop, sizeof(next_hop), 0);
+	return to_neighbour(&node->next_hop);
 }
 
 /* Sends a packet of `sender` on its way to the other end. */

@@ -8,20 +8,32 @@
 #define KILTER_RESET_H
 
 #include "base.h"
+#include "checksum.h"
 #include "event.h"
 #include "flow.h"
 #include "maps.h"
-#include "parse.h"
+#include "packet.h"
 #include "redirect.h"
 
-struct reset_frame {
+struct reset_frame4 {
 	struct ethhdr link;
 	struct iphdr ip;
 	struct tcphdr tcp;
 } __attribute__((packed));
-_Static_assert(sizeof(struct reset_frame) == 54, "headers follow each other");
+_Static_assert(sizeof(struct reset_frame4) == 54, "headers follow each other");
 
-#define TCP_CHECK (ETH_HLEN + sizeof(struct iphdr) + offsetof(struct tcphdr, check))
+struct reset_frame6 {
+	struct ethhdr link;
+	struct ipv6hdr ip;
+	struct tcphdr tcp;
+} __attribute__((packed));
+_Static_assert(sizeof(struct reset_frame6) == 74, "headers follow each other");
+
+/* Without options and extension headers: see is_resettable(). */
+static __always_inline __u32 reset_header(const struct packet *packet)
+{
+	return packet->version == 4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
+}
 
 /* What the packet said, before it is overwritten. */
 struct spoken {
@@ -36,96 +48,133 @@ enum reset_way {
 	RESET_BACK,
 };
 
-static __always_inline __u16 fold(__u64 sum)
-{
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	return sum;
-}
-
 /*
  * Programs cannot ask whether the device is to finish the checksum (CHECKSUM_PARTIAL); but then a
  * correction of the sum is ignored, which shows.
  */
-static __always_inline bool checksum_is_partial(struct __sk_buff *skb)
+static __always_inline bool checksum_is_partial(struct __sk_buff *skb, const struct packet *packet)
 {
+	__u32 offset = ETH_HLEN + reset_header(packet) + offsetof(struct tcphdr, check);
 	__u16 before = 0, after = 0;
 
-	bpf_skb_load_bytes(skb, TCP_CHECK, &before, sizeof(before));
-	bpf_l4_csum_replace(skb, TCP_CHECK, 0, bpf_htons(1), sizeof(__u16));
-	bpf_skb_load_bytes(skb, TCP_CHECK, &after, sizeof(after));
+	bpf_skb_load_bytes(skb, offset, &before, sizeof(before));
+	bpf_l4_csum_replace(skb, offset, 0, bpf_htons(1), sizeof(__u16));
+	bpf_skb_load_bytes(skb, offset, &after, sizeof(after));
 	return before == after;
 }
 
-/* Reads what is needed of the packet and cuts it down to its headers. */
-static __always_inline bool begin_reset(struct __sk_buff *skb, struct spoken *spoken)
+/* How long the packet is from its TCP header on; 0 when the header is not there. */
+static __always_inline __u32 tcp_length(struct __sk_buff *skb, const struct packet *packet)
 {
-	struct iphdr ip;
-	struct tcphdr tcp;
-	__u32 payload;
+	__be16 length;
 
-	if (bpf_skb_load_bytes(skb, ETH_HLEN, &ip, sizeof(ip)) ||
-	    bpf_skb_load_bytes(skb, ETH_HLEN + sizeof(ip), &tcp, sizeof(tcp)))
-		return false;
-	payload = bpf_ntohs(ip.tot_len) - sizeof(ip) - tcp.doff * 4 + tcp.syn + tcp.fin;
-	spoken->seq = tcp.seq;
-	spoken->ack = tcp.ack ? tcp.ack_seq : 0;
-	spoken->next = bpf_htonl(bpf_ntohl(tcp.seq) + payload);
-	spoken->partial = checksum_is_partial(skb);
-	return !bpf_skb_change_tail(skb, sizeof(struct reset_frame), 0);
+	if (packet->version == 4) {
+		if (bpf_skb_load_bytes(skb, ETH_HLEN + offsetof(struct iphdr, tot_len), &length, 2))
+			return 0;
+		return bpf_ntohs(length) - sizeof(struct iphdr);
+	}
+	if (bpf_skb_load_bytes(skb, ETH_HLEN + offsetof(struct ipv6hdr, payload_len), &length, 2))
+		return 0;
+	return bpf_ntohs(length);
 }
 
-static __noinline int write_reset(struct __sk_buff *skb, const struct packet *packet, const struct spoken *spoken,
-				  enum reset_way way)
+/* Reads what is needed of the packet and cuts it down to its headers. */
+static __always_inline bool begin_reset(struct __sk_buff *skb, const struct packet *packet,
+					struct spoken *spoken)
 {
-	struct reset_frame frame = {};
-	__u64 pseudo;
+	__u32 header = ETH_HLEN + reset_header(packet);
+	__u32 length = tcp_length(skb, packet);
+	struct tcphdr tcp;
+
+	if (!length || bpf_skb_load_bytes(skb, header, &tcp, sizeof(tcp)))
+		return false;
+	spoken->seq = tcp.seq;
+	spoken->ack = tcp.ack ? tcp.ack_seq : 0;
+	spoken->next = bpf_htonl(bpf_ntohl(tcp.seq) + length - tcp.doff * 4 + tcp.syn + tcp.fin);
+	spoken->partial = checksum_is_partial(skb, packet);
+	return !bpf_skb_change_tail(skb, header + sizeof(tcp), 0);
+}
+
+/* The segment itself, with its checksum: who is source and who destination makes no difference to it. */
+static __always_inline struct tcphdr reset_segment(const struct packet *packet, const struct spoken *spoken,
+						   enum reset_way way)
+{
+	struct tcphdr segment = {.doff = 5, .rst = 1, .ack = 1};
+
+	if (way == RESET_BACK) {
+		segment.source = packet->to_port;
+		segment.dest = packet->from_port;
+		segment.seq = spoken->ack;
+		segment.ack_seq = spoken->next;
+	} else {
+		segment.source = packet->from_port;
+		segment.dest = packet->to_port;
+		segment.seq = spoken->seq;
+		segment.ack_seq = spoken->ack;
+	}
+	if (spoken->partial)
+		segment.check = fold(pseudo_sum(&packet->source, IPPROTO_TCP, sizeof(segment)));
+	else
+		segment.check = checksum(&packet->source, IPPROTO_TCP, &segment, sizeof(segment));
+	return segment;
+}
+
+static __noinline int write_reset4(struct __sk_buff *skb, const struct packet *packet,
+				   const struct spoken *spoken, enum reset_way way)
+{
+	const struct address *from = way == RESET_BACK ? &packet->destination : &packet->source;
+	const struct address *to = way == RESET_BACK ? &packet->source : &packet->destination;
+	struct reset_frame4 frame = {};
+	struct iphdr ip = {
+		.version = 4,
+		.ihl = 5,
+		.tot_len = bpf_htons(sizeof(struct iphdr) + sizeof(struct tcphdr)),
+		.frag_off = bpf_htons(0x4000), /* do not fragment */
+		.ttl = 64,
+		.protocol = IPPROTO_TCP,
+		.saddr = unmapped(from),
+		.daddr = unmapped(to),
+	};
 
 	if (bpf_skb_load_bytes(skb, 0, &frame.link, sizeof(frame.link)))
 		return -1;
-	frame.ip.version = 4;
-	frame.ip.ihl = 5;
-	frame.ip.tot_len = bpf_htons(sizeof(frame.ip) + sizeof(frame.tcp));
-	frame.ip.frag_off = bpf_htons(0x4000); /* do not fragment */
-	frame.ip.ttl = 64;
-	frame.ip.protocol = IPPROTO_TCP;
-	frame.tcp.doff = 5;
-	frame.tcp.rst = 1;
-	frame.tcp.ack = 1;
-	if (way == RESET_BACK) {
-		frame.ip.saddr = packet->destination;
-		frame.ip.daddr = packet->source;
-		frame.tcp.source = packet->to_port;
-		frame.tcp.dest = packet->from_port;
-		frame.tcp.seq = spoken->ack;
-		frame.tcp.ack_seq = spoken->next;
-	} else {
-		frame.ip.saddr = packet->source;
-		frame.ip.daddr = packet->destination;
-		frame.tcp.source = packet->from_port;
-		frame.tcp.dest = packet->to_port;
-		frame.tcp.seq = spoken->seq;
-		frame.tcp.ack_seq = spoken->ack;
-	}
-	frame.ip.check = ~fold((__u32)bpf_csum_diff(NULL, 0, (void *)&frame.ip, sizeof(frame.ip), 0));
-	/* Addresses, protocol and length: the header that is not sent but summed (RFC 9293, 3.1). */
-	pseudo = (__u64)frame.ip.saddr + frame.ip.daddr + bpf_htons(IPPROTO_TCP) + bpf_htons(sizeof(frame.tcp));
-	pseudo = (pseudo & 0xffffffff) + (pseudo >> 32);
-	pseudo = (pseudo & 0xffffffff) + (pseudo >> 32);
-	if (spoken->partial)
-		frame.tcp.check = fold(pseudo);
-	else
-		frame.tcp.check = ~fold(
-			(__u32)bpf_csum_diff(NULL, 0, (void *)&frame.tcp, sizeof(frame.tcp), 0) + pseudo);
+	ip.check = ~fold(sum_of(&ip, sizeof(ip)));
+	frame.ip = ip;
+	frame.tcp = reset_segment(packet, spoken, way);
 	return bpf_skb_store_bytes(skb, 0, &frame, sizeof(frame), BPF_F_RECOMPUTE_CSUM);
+}
+
+static __noinline int write_reset6(struct __sk_buff *skb, const struct packet *packet,
+				   const struct spoken *spoken, enum reset_way way)
+{
+	const struct address *from = way == RESET_BACK ? &packet->destination : &packet->source;
+	const struct address *to = way == RESET_BACK ? &packet->source : &packet->destination;
+	struct reset_frame6 frame = {};
+
+	if (bpf_skb_load_bytes(skb, 0, &frame.link, sizeof(frame.link)))
+		return -1;
+	frame.ip.version = 6;
+	frame.ip.payload_len = bpf_htons(sizeof(struct tcphdr));
+	frame.ip.nexthdr = IPPROTO_TCP;
+	frame.ip.hop_limit = 64;
+	__builtin_memcpy(&frame.ip.saddr, from, sizeof(*from));
+	__builtin_memcpy(&frame.ip.daddr, to, sizeof(*to));
+	frame.tcp = reset_segment(packet, spoken, way);
+	return bpf_skb_store_bytes(skb, 0, &frame, sizeof(frame), BPF_F_RECOMPUTE_CSUM);
+}
+
+static __always_inline int write_reset(struct __sk_buff *skb, const struct packet *packet,
+				       const struct spoken *spoken, enum reset_way way)
+{
+	return packet->version == 4 ? write_reset4(skb, packet, spoken, way) :
+				      write_reset6(skb, packet, spoken, way);
 }
 
 /* Whether resets can be made of this packet, and are called for. */
 static __always_inline bool is_resettable(const struct packet *packet)
 {
 	return packet->protocol == IPPROTO_TCP && packet->kind == PACKET_PLAIN &&
-	       !(packet->tcp_flags & TCP_RST) && packet->header == sizeof(struct iphdr);
+	       !(packet->tcp_flags & TCP_RST) && packet->header == reset_header(packet);
 }
 
 static __always_inline void address_to_pod(struct __sk_buff *skb, const struct flow_end *pod)
@@ -161,7 +210,7 @@ static __noinline int reset_from_pod(struct __sk_buff *skb, const struct packet 
 {
 	struct spoken spoken = {};
 
-	if (!begin_reset(skb, &spoken) || write_reset(skb, packet, &spoken, RESET_BACK))
+	if (!begin_reset(skb, packet, &spoken) || write_reset(skb, packet, &spoken, RESET_BACK))
 		return DROP;
 	reset_pod(skb, &flow->end[sender & 1]);
 	if (write_reset(skb, packet, &spoken, RESET_ONWARD))
@@ -176,7 +225,7 @@ static __noinline int reset_from_uplink(struct __sk_buff *skb, const struct pack
 {
 	struct spoken spoken = {};
 
-	if (!begin_reset(skb, &spoken) || write_reset(skb, packet, &spoken, RESET_ONWARD))
+	if (!begin_reset(skb, packet, &spoken) || write_reset(skb, packet, &spoken, RESET_ONWARD))
 		return DROP;
 	reset_pod(skb, &flow->end[other(sender)]);
 	if (write_reset(skb, packet, &spoken, RESET_BACK))
@@ -195,7 +244,7 @@ static __noinline int reset_to_pod(struct __sk_buff *skb, const struct packet *p
 	const struct flow_end *pod = &flow->end[other(sender)];
 	struct spoken spoken = {};
 
-	if (!begin_reset(skb, &spoken) || write_reset(skb, packet, &spoken, RESET_BACK))
+	if (!begin_reset(skb, packet, &spoken) || write_reset(skb, packet, &spoken, RESET_BACK))
 		return DROP;
 	address_from_pod(skb, pod);
 	skb->mark = config.reset_mark;

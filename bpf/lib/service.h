@@ -37,7 +37,7 @@ static __always_inline enum choice choose(const struct frontend *frontend, const
 /* What lies in the Service block and is none is refused here: no packet could be answered. */
 static __always_inline enum choice unknown(const struct frontend *frontend)
 {
-	return in_block(frontend->address, &config.services) ? NO_BACKEND : NO_SERVICE;
+	return in_services(&frontend->address) ? NO_BACKEND : NO_SERVICE;
 }
 
 static __noinline int translate(const struct frontend *frontend, struct translation *translation)
@@ -81,7 +81,7 @@ static __always_inline struct translation *known_datagram(struct datagrams *peer
 	for (int i = 0; i < DATAGRAM_PEERS; i++) {
 		struct translation *peer = &peers->peer[i];
 
-		if (peer->revision == revision && peer->service == frontend->address &&
+		if (peer->revision == revision && same_address(&peer->service, &frontend->address) &&
 		    peer->service_port == frontend->port)
 			return peer;
 	}
@@ -117,7 +117,7 @@ static __always_inline int translate_datagram(struct bpf_sock_addr *ctx, const s
 
 static __always_inline bool stands_for(const struct translation *translation, const struct backend *backend)
 {
-	return translation->backend == backend->address && translation->backend_port == backend->port;
+	return same_address(&translation->backend, &backend->address) && translation->backend_port == backend->port;
 }
 
 /* The newest translation to this backend, of a connected socket or of one that is not. */

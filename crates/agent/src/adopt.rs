@@ -2,7 +2,7 @@
 //! nothing is removed before every watch has synced.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use anyhow::{Context, Result};
 use kilter_datapath::{Datapath, Endpoint};
@@ -23,7 +23,7 @@ pub struct Strays {
     /// Links of ours that no record names.
     pub links: Vec<String>,
     /// Addresses with hooks that no record names.
-    pub endpoints: Vec<Ipv4Addr>,
+    pub endpoints: BTreeSet<IpAddr>,
 }
 
 /// Takes over every wired container whose link is there: its hooks are attached if they are not, so that
@@ -62,8 +62,9 @@ pub fn adopt(
         ours.filter(|link| !names.contains(link.name.as_str())).map(|link| link.name.clone()).collect();
     strays.endpoints = attached
         .iter()
-        .map(|e| e.address)
-        .filter(|address| !addresses.contains(&(*address).into()))
+        .flat_map(|endpoint| &endpoint.addresses)
+        .filter(|address| !addresses.contains(*address))
+        .copied()
         .collect();
     Ok(strays)
 }
@@ -71,10 +72,8 @@ pub fn adopt(
 impl Engine {
     /// Cuts strays off and hands their links to the reaper.
     pub(crate) fn remove_strays(&mut self, strays: Strays) {
-        for address in strays.endpoints {
-            if let Err(error) = self.datapath.detach_pod(address) {
-                tracing::error!(%address, error = %chain(&error), "a stray endpoint cannot be removed");
-            }
+        if let Err(error) = self.datapath.detach_pod(&strays.endpoints) {
+            tracing::error!(error = %chain(&error), "stray endpoints cannot be removed");
         }
         for container in strays.containers {
             match self.cut_off(&container) {

@@ -4,7 +4,6 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use ipnet::{IpNet, Ipv4Net};
 use kilter_datapath::{Datapath, EventSource};
 use kilter_netlink::Netlink;
 use kilter_wire::control::{Drop as Dropped, Flow, NodeStatus, Opened};
@@ -13,14 +12,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::command::{Command, Leaving, chain};
 use crate::containers::Containers;
-use crate::endpoint::ipv4;
 use crate::engine::{Applied, Engine};
 use crate::ipam::Store;
+use crate::observe::Observer;
 use crate::rows::Rows;
 use crate::updates::Updates;
 use crate::view::View;
 use crate::wiring::{Locks, Wiring};
-use crate::observe::Observer;
 use crate::{Config, adopt, cni_server, host, observe, reaper};
 
 /// Batches and questions that wait for the engine.
@@ -82,7 +80,9 @@ impl Agent {
         tokio::spawn(until(stop.clone(), follow(updates, engine.clone())));
         tokio::spawn(until(stop.clone(), tick(engine.clone())));
         let threads = std::sync::Mutex::new(vec![deciding, reaping, reporting, serving]);
-        Ok(Handle { inner: Arc::new(Inner { node, engine, applied: applied_seen, observers, stop, threads }) })
+        Ok(Handle {
+            inner: Arc::new(Inner { node, engine, applied: applied_seen, observers, stop, threads }),
+        })
     }
 }
 
@@ -239,13 +239,11 @@ fn open(config: Config, channels: Channels) -> Result<(Engine, EventSource, u32)
     let mut datapath = Datapath::open(kilter_datapath::Config {
         pin_dir: config.pins.clone(),
         node_name: config.node.to_string(),
-        node_ip: ipv4(&config.addresses),
+        node_ips: config.addresses.clone(),
         uplink_ifindex: uplink.index,
-        pod_cidr: *ipv4_blocks(&config.pod_cidrs).first().context("the node needs an IPv4 pod block")?,
-        cluster_pod_cidrs: ipv4_blocks(&config.cluster_pod_cidrs),
-        service_cidr: *ipv4_blocks(&config.service_cidrs)
-            .first()
-            .context("the node needs an IPv4 Service block")?,
+        pod_cidrs: config.pod_cidrs.clone(),
+        cluster_pod_cidrs: config.cluster_pod_cidrs.clone(),
+        service_cidrs: config.service_cidrs.clone(),
         cgroup: config.cgroup.clone(),
         max_flows: config.max_flows,
     })?;
@@ -273,14 +271,6 @@ fn open(config: Config, channels: Channels) -> Result<(Engine, EventSource, u32)
         routes_pending: true,
     };
     Ok((engine, events, uplink.mtu))
-}
-
-fn ipv4_blocks(blocks: &[IpNet]) -> Vec<Ipv4Net> {
-    let v4 = |block: &IpNet| match block {
-        IpNet::V4(v4) => Some(*v4),
-        IpNet::V6(_) => None,
-    };
-    blocks.iter().filter_map(v4).collect()
 }
 
 async fn follow(mut updates: impl Updates, engine: mpsc::Sender<Command>) {

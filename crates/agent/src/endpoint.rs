@@ -32,17 +32,8 @@ pub fn pod_mac(addresses: &[IpAddr]) -> Mac {
 
 /// What the data plane is told of a container whose link on the node has this index.
 pub fn endpoint(reservation: &Reservation, ifindex: u32) -> Endpoint {
-    let mac = pod_mac(&reservation.addresses);
-    Endpoint { address: ipv4(&reservation.addresses), ifindex, mac }
-}
-
-/// The data plane speaks IPv4 only, so far; a node without a block of it does not start.
-pub fn ipv4(addresses: &[IpAddr]) -> Ipv4Addr {
-    let v4 = |address: &IpAddr| match address {
-        IpAddr::V4(v4) => Some(*v4),
-        IpAddr::V6(_) => None,
-    };
-    addresses.iter().find_map(v4).unwrap_or(Ipv4Addr::UNSPECIFIED)
+    let addresses = reservation.addresses.iter().copied().collect();
+    Endpoint { ifindex, addresses, mac: pod_mac(&reservation.addresses) }
 }
 
 /// FNV-1a, because link names must be the same in every version of this program.

@@ -16,7 +16,7 @@ use crate::Config;
 use crate::adopt::Strays;
 use crate::command::{Command, Inspected, Leaving, Refusal, Reserve, chain};
 use crate::containers::Containers;
-use crate::endpoint::{endpoint, ipv4};
+use crate::endpoint::endpoint;
 use crate::ipam::Stage;
 use crate::observe::Observer;
 use crate::rows::Rows;
@@ -146,7 +146,8 @@ impl Engine {
 
     fn update_routes(&mut self) -> anyhow::Result<()> {
         let wanted = routes::wanted(self.view.cluster(), &self.config.node);
-        let list: Vec<NodeRoute> = wanted.iter().copied().collect();
+        let nodes = routes::to_nodes(self.view.cluster(), &self.config.node);
+        let list: Vec<NodeRoute> = wanted.union(&nodes).copied().collect();
         self.datapath.set_routes(&list)?;
         Ok(self.runtime.block_on(routes::apply(&self.netlink, self.uplink, &wanted))?)
     }
@@ -185,7 +186,7 @@ impl Engine {
         let reservation = entry.reservation.clone();
         let missing = self
             .datapath
-            .missing_of(endpoint(&reservation, link))
+            .missing_of(&endpoint(&reservation, link))
             .map_err(|error| Refusal::later("the data plane cannot be read", chain(&error)))?;
         Ok(Inspected { reservation, missing })
     }
@@ -206,7 +207,7 @@ impl Engine {
         let Some(entry) = self.containers.get(container) else { return Ok(None) };
         let reservation = entry.reservation.clone();
         self.datapath
-            .detach_pod(ipv4(&reservation.addresses))
+            .detach_pod(&reservation.addresses.iter().copied().collect())
             .map_err(|error| Refusal::later("the pod cannot be cut off", chain(&error)))?;
         self.view.unassign(&reservation.uid, &reservation.addresses);
         self.containers

@@ -1,9 +1,11 @@
 //! What the node's own namespace must be like, whatever its pods are.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context, Result};
 use ipnet::IpNet;
 use kilter_datapath::EGRESS_MARK;
-use kilter_netlink::{Link, Masquerade, Netlink, read_sysctl, sysctls_here};
+use kilter_netlink::{Family, Link, Masquerade, Netlink, ipv6, read_sysctl, sysctls_here};
 use kilter_netns::NetNs;
 
 /// Source ports that masquerading hands out. Three parties hand out ports on a node; their ranges are
@@ -31,12 +33,24 @@ pub async fn prepare(netlink: &Netlink, uplink: &str, pod_cidrs: &[IpNet]) -> Re
         (&uplink_filter, "0"),
     ])?;
     reserve_ports(&namespace)?;
-    Masquerade { mark: EGRESS_MARK, link: uplink.to_owned(), ports: MASQUERADE_PORTS }.replace(&namespace)?;
+    for family in families(pod_cidrs) {
+        if family == Family::V6 {
+            sysctls_here(&[ipv6::forwarding()])?;
+        }
+        Masquerade { family, mark: EGRESS_MARK, link: uplink.to_owned(), ports: MASQUERADE_PORTS }
+            .replace(&namespace)?;
+    }
     // A packet to an address that no pod holds must not follow the default route out and back.
     for block in pod_cidrs {
         netlink.replace_unreachable(block.trunc()).await?;
     }
     Ok(link)
+}
+
+/// Those that pods have addresses of.
+fn families(blocks: &[IpNet]) -> BTreeSet<Family> {
+    let family = |block: &IpNet| if block.addr().is_ipv4() { Family::V4 } else { Family::V6 };
+    blocks.iter().map(family).collect()
 }
 
 /// Adds to what the machine's owner reserved; the kernel merges what overlaps.

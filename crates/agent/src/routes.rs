@@ -3,28 +3,21 @@
 
 use std::collections::BTreeSet;
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 use kilter_datapath::NodeRoute;
 use kilter_model::Cluster;
 use kilter_netlink::{Error, Netlink, Route};
 use std::net::IpAddr;
 
-/// A route for each IPv4 block of each other node, through its first IPv4 address. A block that two
-/// nodes claim is nobody's: packets must not go where the pod may not be.
+/// A route for each block of each other node, through its first address of that family. A block that
+/// two nodes claim is nobody's: packets must not go where the pod may not be.
 pub fn wanted(cluster: &Cluster, own_node: &str) -> BTreeSet<NodeRoute> {
     let mut routes = BTreeSet::new();
-    let mut doubled: BTreeSet<Ipv4Net> = BTreeSet::new();
+    let mut doubled: BTreeSet<IpNet> = BTreeSet::new();
     for node in cluster.nodes().filter(|node| &*node.name != own_node) {
-        let next_hop = node.addresses.iter().find_map(|address| match address {
-            IpAddr::V4(v4) => Some(*v4),
-            IpAddr::V6(_) => None,
-        });
-        let blocks = node.pod_cidrs.iter().filter_map(|block| match block {
-            IpNet::V4(v4) => Some(v4.trunc()),
-            IpNet::V6(_) => None,
-        });
-        for (prefix, next_hop) in blocks.zip(std::iter::repeat(next_hop)) {
-            let Some(next_hop) = next_hop else { continue };
+        for prefix in node.pod_cidrs.iter().map(IpNet::trunc) {
+            let same_family = |address: &&IpAddr| address.is_ipv4() == prefix.addr().is_ipv4();
+            let Some(next_hop) = node.addresses.iter().find(same_family).copied() else { continue };
             if routes.iter().any(|route: &NodeRoute| route.prefix == prefix) {
                 tracing::error!(%prefix, node = %node.name, "two nodes claim one pod block; neither gets a route");
                 doubled.insert(prefix);
@@ -36,10 +29,17 @@ pub fn wanted(cluster: &Cluster, own_node: &str) -> BTreeSet<NodeRoute> {
     routes
 }
 
+/// What the data plane alone must know: that other nodes' addresses are inside. Its pods then speak to
+/// them under their own addresses; the kernel finds the way by itself.
+pub fn to_nodes(cluster: &Cluster, own_node: &str) -> BTreeSet<NodeRoute> {
+    let others = cluster.nodes().filter(|node| &*node.name != own_node);
+    let addresses = others.flat_map(|node| &node.addresses);
+    addresses.map(|address| NodeRoute { prefix: (*address).into(), next_hop: *address }).collect()
+}
+
 /// Makes the kernel's routes through the uplink these, and no others of Kilter's.
 pub async fn apply(netlink: &Netlink, uplink: u32, wanted: &BTreeSet<NodeRoute>) -> Result<(), Error> {
-    let wanted: BTreeSet<Route> =
-        wanted.iter().map(|r| Route::via(r.prefix.into(), r.next_hop.into(), uplink)).collect();
+    let wanted: BTreeSet<Route> = wanted.iter().map(|r| Route::via(r.prefix, r.next_hop, uplink)).collect();
     let own = netlink.routes(true).await?.into_iter();
     let present: BTreeSet<Route> = own.filter(|route| route.link == uplink && route.via.is_some()).collect();
     for route in wanted.difference(&present) {
@@ -61,12 +61,13 @@ mod tests {
 
     use super::*;
 
-    fn node(name: &str, address: &str, block: &str) -> Event {
+    fn node(name: &str, number: u8, block: &str) -> Event {
+        let (v4, v6) = (format!("10.240.0.{number}"), format!("fd00:240::{number}"));
         Event::Node(Node {
             name: name.into(),
             labels: Labels::new(),
-            addresses: vec!["fd00::1".parse().unwrap(), address.parse().unwrap()],
-            pod_cidrs: vec![block.parse().unwrap(), "fd00:1::/64".parse().unwrap()],
+            addresses: vec![v6.parse().unwrap(), v4.parse().unwrap()],
+            pod_cidrs: vec![block.parse().unwrap(), format!("fd00:244:{number}::/64").parse().unwrap()],
             ready: true,
             origin: Origin::Builtin,
         })
@@ -79,12 +80,16 @@ mod tests {
     #[test]
     fn every_other_node_gets_a_route_and_a_doubled_block_none() {
         let mut cluster = Cluster::from_events([
-            node("a", "10.240.0.11", "10.244.0.0/24"),
-            node("b", "10.240.0.12", "10.244.1.0/24"),
-            node("c", "10.240.0.13", "10.244.2.0/24"),
+            node("a", 11, "10.244.0.0/24"),
+            node("b", 12, "10.244.1.0/24"),
+            node("c", 13, "10.244.2.0/24"),
         ]);
-        assert_eq!(text(&cluster), ["10.244.1.0/24 via 10.240.0.12", "10.244.2.0/24 via 10.240.0.13"]);
-        cluster.apply(node("c", "10.240.0.13", "10.244.1.0/24"));
-        assert_eq!(text(&cluster), Vec::<String>::new());
+        let over_ipv6 = ["fd00:244:12::/64 via fd00:240::12", "fd00:244:13::/64 via fd00:240::13"];
+        let over_ipv4 = ["10.244.1.0/24 via 10.240.0.12", "10.244.2.0/24 via 10.240.0.13"];
+        assert_eq!(text(&cluster), [over_ipv4, over_ipv6].concat());
+        let nodes: Vec<_> = to_nodes(&cluster, "a").iter().map(|r| r.prefix.to_string()).collect();
+        assert_eq!(nodes, ["10.240.0.12/32", "10.240.0.13/32", "fd00:240::12/128", "fd00:240::13/128"]);
+        cluster.apply(node("c", 13, "10.244.1.0/24"));
+        assert_eq!(text(&cluster), over_ipv6);
     }
 }

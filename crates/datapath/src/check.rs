@@ -27,7 +27,7 @@ pub(crate) fn check() -> Result<()> {
         ));
     }
     // Interface 1 is `lo`, in every network namespace.
-    sys::query_interface(1, libbpf_sys::BPF_TCX_INGRESS).map_err(|error| {
+    sys::query(1, libbpf_sys::BPF_TCX_INGRESS, 0).map(drop).map_err(|error| {
         unsupported(
             format!("the kernel has no tcx hooks ({error})"),
             "use a kernel built with CONFIG_NET_XGRESS=y",

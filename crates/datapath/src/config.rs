@@ -1,7 +1,8 @@
-use std::net::Ipv4Addr;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 /// What the data plane of one node must know when it is opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -10,17 +11,17 @@ pub struct Config {
     pub pin_dir: PathBuf,
     /// The node's name, for messages.
     pub node_name: String,
-    /// The node's address on the uplink.
-    pub node_ip: Ipv4Addr,
+    /// The node's own addresses, of either family. At most 8.
+    pub node_ips: Vec<IpAddr>,
     /// The interface that leads to the other nodes.
     pub uplink_ifindex: u32,
-    /// The block that this node's pods have their addresses from.
-    pub pod_cidr: Ipv4Net,
+    /// The blocks that this node's pods have their addresses from. At most 8.
+    pub pod_cidrs: Vec<IpNet>,
     /// The blocks of all pods of the cluster: what lies in them and has no route is dropped, what
     /// lies outside of them leaves through the stack, marked. At most 8.
-    pub cluster_pod_cidrs: Vec<Ipv4Net>,
-    /// The block of the Services' cluster IPs.
-    pub service_cidr: Ipv4Net,
+    pub cluster_pod_cidrs: Vec<IpNet>,
+    /// The blocks of the Services' cluster IPs. At most 8.
+    pub service_cidrs: Vec<IpNet>,
     /// The node's cgroup (v2): sockets created in it, or below, are translated.
     pub cgroup: PathBuf,
     /// How many flows the node tracks before it refuses new ones. Adopted tables keep the size
@@ -29,21 +30,21 @@ pub struct Config {
 }
 
 /// A pod's link.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Endpoint {
-    /// The pod's address.
-    pub address: Ipv4Addr,
     /// The host side of its veth pair.
     pub ifindex: u32,
+    /// The pod's addresses, of either family.
+    pub addresses: BTreeSet<IpAddr>,
     /// The MAC address of the pod's side.
     pub mac: [u8; 6],
 }
 
-/// Where the pods of another node are.
+/// Where another node is, or its pods are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeRoute {
-    /// The node's pod block.
-    pub prefix: Ipv4Net,
-    /// The node's address, a neighbour on the uplink.
-    pub next_hop: Ipv4Addr,
+    /// A pod block of the node, or an address of its own.
+    pub prefix: IpNet,
+    /// The node's address, a neighbour on the uplink. To a block of IPv6 it must be one of IPv6.
+    pub next_hop: IpAddr,
 }

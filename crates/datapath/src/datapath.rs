@@ -1,5 +1,5 @@
-use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 
 use crate::filter::{self, Filter};
@@ -16,13 +16,14 @@ use crate::{
     services, sys,
 };
 
-const FROM_UPLINK: Hook = Hook { program: "from_uplink", attach_type: libbpf_sys::BPF_TCX_INGRESS };
+pub(crate) const FROM_UPLINK: Hook =
+    Hook { program: "from_uplink", attach_type: libbpf_sys::BPF_TCX_INGRESS };
 /// What a pod sends is what its link's host side receives.
-const POD: [Filter; 2] = [
+pub(crate) const POD: [Filter; 2] = [
     Filter { program: "to_pod", side: libbpf_sys::BPF_TC_EGRESS },
     Filter { program: "from_pod", side: libbpf_sys::BPF_TC_INGRESS },
 ];
-const SOCKETS: [Hook; 8] = [
+pub(crate) const SOCKETS: [Hook; 8] = [
     Hook { program: "connect4", attach_type: libbpf_sys::BPF_CGROUP_INET4_CONNECT },
     Hook { program: "connect6", attach_type: libbpf_sys::BPF_CGROUP_INET6_CONNECT },
     Hook { program: "sendmsg4", attach_type: libbpf_sys::BPF_CGROUP_UDP4_SENDMSG },
@@ -40,13 +41,14 @@ const SWEEP: &str = "sweep_flows";
 /// must be the node's.
 #[derive(Debug)]
 pub struct Datapath {
-    config: Config,
+    pub(crate) config: Config,
     pins: Pins,
     maps: Maps,
     pub(crate) programs: Programs,
     mirror: Mirror,
     routes: Routes,
-    endpoints: BTreeMap<Ipv4Addr, Endpoint>,
+    /// By the index of their link.
+    pub(crate) endpoints: BTreeMap<u32, Endpoint>,
     last_sweep: Sweep,
 }
 
@@ -62,9 +64,10 @@ impl Datapath {
         check::check()?;
         let pins = Pins::create(&config.pin_dir)?;
         let (maps, programs) = loader::load(&config, &pins, None)?;
+        policy::lay_floor(&maps)?;
         let mirror = Mirror::read(&maps)?;
         let routes = Routes::read(&maps)?;
-        let endpoints = read_endpoints(&maps)?.into_iter().map(|pod| (pod.address, pod)).collect();
+        let endpoints = read_endpoints(&maps)?.into_iter().map(|pod| (pod.ifindex, pod)).collect();
         let last_sweep = Sweep::default();
         let mut datapath = Self { config, pins, maps, programs, mirror, routes, endpoints, last_sweep };
         datapath.attach()?;
@@ -89,53 +92,71 @@ impl Datapath {
     /// Gives the pods' hooks the programs just loaded. A link that is gone needs none: its endpoint
     /// goes when the agent has found out.
     fn adopt_pods(&self) -> Result<()> {
-        let there = self.endpoints.values().filter(|pod| filter::exists(pod.ifindex));
-        there.map(|pod| pod.ifindex).try_for_each(|ifindex| self.attach_filters(ifindex))
+        let mut there = self.endpoints.keys().filter(|ifindex| filter::exists(**ifindex));
+        there.try_for_each(|ifindex| self.attach_filters(*ifindex))
     }
 
     fn attach_filters(&self, ifindex: u32) -> Result<()> {
+        filter::prepare(ifindex)?;
         POD.into_iter().try_for_each(|it| filter::attach(ifindex, it, self.programs.get(it.program)?))
     }
 
-    /// Attaches the hooks to a pod's link, which should still be down, and loads its endpoint. The
+    /// Attaches the hooks to a pod's link, which should still be down, and loads its addresses. The
     /// link passes nothing before this; afterwards only what policy rows allow.
     pub fn attach_pod(&mut self, endpoint: Endpoint) -> Result<()> {
-        if self.endpoints.get(&endpoint.address).is_some_and(|before| *before != endpoint) {
-            self.detach_pod(endpoint.address)?;
-        }
-        if !self.endpoints.contains_key(&endpoint.address) {
-            filter::prepare(endpoint.ifindex)?;
+        if self.endpoints.get(&endpoint.ifindex) != Some(&endpoint) {
+            self.make_room(&endpoint)?;
         }
         self.attach_filters(endpoint.ifindex)?;
-        if self.endpoints.contains_key(&endpoint.address) {
+        if self.endpoints.contains_key(&endpoint.ifindex) {
             return Ok(());
         }
-        let row = types::endpoint {
-            ifindex: endpoint.ifindex,
-            slot: slot_of_host(endpoint.address),
-            mac: endpoint.mac,
-            ..Default::default()
-        };
-        self.maps.endpoints.put(&wire(endpoint.address), &row)?;
-        self.endpoints.insert(endpoint.address, endpoint);
+        for address in &endpoint.addresses {
+            let row = types::endpoint {
+                ifindex: endpoint.ifindex,
+                slot: slot_of_host(*address),
+                mac: endpoint.mac,
+                ..Default::default()
+            };
+            self.maps.endpoints.put(&wire(*address), &row)?;
+        }
+        self.endpoints.insert(endpoint.ifindex, endpoint);
         Ok(())
     }
 
-    /// Cuts a pod off and purges its flows. Its hooks stay, passing nothing, until the link is
-    /// deleted. Nothing happens when there is no such pod.
-    pub fn detach_pod(&mut self, address: Ipv4Addr) -> Result<()> {
-        if self.endpoints.remove(&address).is_none() {
-            return Ok(());
-        }
-        self.maps.endpoints.remove(&wire(address))?;
-        self.run_sweep(wire(address)).map(drop)
+    /// Takes away what others, or this link before, have of an endpoint that is to come.
+    fn make_room(&mut self, endpoint: &Endpoint) -> Result<()> {
+        let mut leaving = endpoint.addresses.clone();
+        leaving.extend(self.endpoints.get(&endpoint.ifindex).into_iter().flat_map(|pod| &pod.addresses));
+        self.detach_pod(&leaving)
     }
 
-    /// What of a pod's attachment the kernel does not hold, in words: its row, or a hook of its link.
-    pub fn missing_of(&self, endpoint: Endpoint) -> Result<Vec<String>> {
+    /// Cuts these addresses off and purges their flows: all of a pod's, as a rule. Its hooks stay,
+    /// passing nothing, until the link is deleted. Addresses that no pod has are none to cut off.
+    pub fn detach_pod(&mut self, addresses: &BTreeSet<IpAddr>) -> Result<()> {
+        for address in addresses {
+            let Some(pod) = self.endpoints.values_mut().find(|pod| pod.addresses.contains(address)) else {
+                continue;
+            };
+            self.maps.endpoints.remove(&wire(*address))?;
+            pod.addresses.remove(address);
+            self.run_sweep(wire(*address))?;
+        }
+        self.endpoints.retain(|_, pod| !pod.addresses.is_empty());
+        Ok(())
+    }
+
+    /// What of a pod's attachment the kernel does not hold, in words: its rows, or a hook of its link.
+    pub fn missing_of(&self, endpoint: &Endpoint) -> Result<Vec<String>> {
         let mut missing = Vec::new();
-        if !self.endpoints()?.contains(&endpoint) {
-            missing.push(format!("the endpoint row of {}", endpoint.address));
+        let loaded = self.endpoints()?;
+        let has = |address| {
+            loaded.iter().any(|pod| {
+                (pod.ifindex, pod.mac) == (endpoint.ifindex, endpoint.mac) && pod.addresses.contains(address)
+            })
+        };
+        for address in endpoint.addresses.iter().filter(|address| !has(address)) {
+            missing.push(format!("the endpoint row of {address}"));
         }
         for hook in POD {
             if !filter::is_attached(endpoint.ifindex, hook, self.programs.get(hook.program)?)? {
@@ -153,7 +174,7 @@ impl Datapath {
     /// Applies the writes of a plan, in order. Live flows whose decision may have changed are
     /// judged again with their next packet.
     pub fn apply_policy(&mut self, plan: &kilter_policy::Plan) -> Result<()> {
-        let pods: Vec<_> = self.endpoints.keys().copied().collect();
+        let pods: Vec<_> = self.endpoints.values().flat_map(|pod| &pod.addresses).copied().collect();
         let mut writer =
             Writer { maps: &self.maps, mirror: &mut self.mirror, pods: &pods, stale: Stale::default() };
         writer.apply(plan)
@@ -205,12 +226,12 @@ impl Datapath {
 
     /// Removes the flows that have aged. To be called every few seconds; the kernel's clock decides.
     pub fn sweep_flows(&mut self) -> Result<Sweep> {
-        self.last_sweep = self.run_sweep(0)?;
+        self.last_sweep = self.run_sweep(types::address::default())?;
         Ok(self.last_sweep)
     }
 
-    /// `purge`: an address whose flows all go, 0 for none.
-    pub(crate) fn run_sweep(&self, purge: u32) -> Result<Sweep> {
+    /// `purge`: an address whose flows all go, `::` for none.
+    pub(crate) fn run_sweep(&self, purge: types::address) -> Result<Sweep> {
         let mut context = types::sweep { purge, ..Default::default() }.bytes().to_vec();
         let failed = |source| Error::Run { program: SWEEP, source };
         sys::run(self.programs.get(SWEEP)?, &mut context).map_err(failed)?;
@@ -235,7 +256,7 @@ impl Datapath {
         stats.resets = counter(types::counter::COUNT_RESETS)?;
         stats.tables = BTreeMap::from([
             ("flows", self.last_sweep.live),
-            ("endpoints", self.endpoints.len() as u64),
+            ("endpoints", self.endpoints.values().map(|pod| pod.addresses.len() as u64).sum()),
             ("classes", self.mirror.classes() as u64),
             ("routes", self.routes.len() as u64),
             ("postures", self.maps.postures.keys()?.len() as u64),
@@ -258,11 +279,12 @@ impl Datapath {
     }
 }
 
+/// Rows of one link are one pod's.
 fn read_endpoints(maps: &Maps) -> Result<Vec<Endpoint>> {
-    let rows = maps.endpoints.rows()?.into_iter();
-    let mut pods: Vec<_> = rows
-        .map(|(key, row)| Endpoint { address: address(key), ifindex: row.ifindex, mac: row.mac })
-        .collect();
-    pods.sort();
-    Ok(pods)
+    let mut pods: BTreeMap<u32, Endpoint> = BTreeMap::new();
+    for (key, row) in maps.endpoints.rows()? {
+        let fresh = || Endpoint { ifindex: row.ifindex, addresses: BTreeSet::new(), mac: row.mac };
+        pods.entry(row.ifindex).or_insert_with(fresh).addresses.insert(address(key));
+    }
+    Ok(pods.into_values().collect())
 }

@@ -1,7 +1,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -130,7 +130,7 @@ fn wall_clock_at_zero() -> Result<SystemTime> {
 }
 
 fn decode(event: &types::event, zero: SystemTime) -> Option<Event> {
-    let socket = |wire, port| SocketAddr::new(IpAddr::V4(address(wire)), u16::from_be(port));
+    let socket = |wire, port| SocketAddr::new(address(wire), u16::from_be(port));
     let at = zero + Duration::from_nanos(event.at);
     let direction = if u32::from(event.direction) == types::direction::INGRESS.0 {
         Direction::Ingress
@@ -162,8 +162,8 @@ mod tests {
     fn a_drop_is_decoded_with_its_rule_and_ports() {
         let raw = types::event {
             at: 1_500_000_000,
-            source: wire([10, 244, 0, 5].into()),
-            destination: wire([10, 244, 1, 7].into()),
+            source: wire("10.244.0.5".parse().unwrap()),
+            destination: wire("10.244.1.7".parse().unwrap()),
             source_port: 40_000u16.to_be(),
             destination_port: 80u16.to_be(),
             rule: 9,

@@ -17,7 +17,7 @@ pub(crate) struct Filter {
     pub(crate) side: libbpf_sys::bpf_tc_attach_point,
 }
 
-/// Gives an interface without hooks the place for them.
+/// Gives an interface the place for hooks, unless it has one.
 pub(crate) fn prepare(ifindex: u32) -> Result<()> {
     match sys::tc_create(ifindex) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {

@@ -1,4 +1,4 @@
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use kilter_policy::RuleId;
 
@@ -50,8 +50,7 @@ pub(crate) fn read(maps: &Maps) -> Result<Vec<Flow>> {
 fn decode(key: &types::flow_key, flow: &types::flow) -> Flow {
     let opener = usize::from(flow.opener & 1);
     let other = 1 - opener;
-    let socket =
-        |end: usize| SocketAddr::new(IpAddr::V4(address(key.address[end])), u16::from_be(key.port[end]));
+    let socket = |end: usize| SocketAddr::new(address(key.address[end]), u16::from_be(key.port[end]));
     let rule = |direction: types::direction| {
         let rule = flow.rule[direction.0 as usize];
         (rule != 0).then_some(RuleId(rule))

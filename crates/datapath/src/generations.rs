@@ -5,9 +5,9 @@
 //! two prefixes that share one only ask more often than they must.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 use crate::Result;
 use crate::table::Table;
@@ -19,17 +19,25 @@ const SLOTS: u32 = 1 << 16;
 pub(crate) const NO_ROW: u32 = 0;
 
 /// The slot of a class row, and of a pod's address as a host prefix.
-pub(crate) fn slot_of(prefix: Ipv4Net) -> u32 {
-    let mixed = (u64::from(prefix.network().to_bits()) << 8) | u64::from(prefix.prefix_len());
-    // The finaliser of splitmix64 spreads neighbouring addresses over all slots.
-    let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    1 + ((mixed ^ (mixed >> 31)) % u64::from(SLOTS - 1)) as u32
+pub(crate) fn slot_of(prefix: IpNet) -> u32 {
+    let bits = match prefix.network() {
+        IpAddr::V4(v4) => u128::from(v4.to_bits()),
+        IpAddr::V6(v6) => v6.to_bits(),
+    };
+    let mixed = mix(mix(bits as u64) ^ (bits >> 64) as u64 ^ (u64::from(prefix.prefix_len()) << 56));
+    1 + (mixed % u64::from(SLOTS - 1)) as u32
+}
+
+/// The finaliser of splitmix64 spreads neighbouring addresses over all slots.
+fn mix(bits: u64) -> u64 {
+    let bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    bits ^ (bits >> 31)
 }
 
 /// The slot of a single address.
-pub(crate) fn slot_of_host(address: Ipv4Addr) -> u32 {
-    slot_of(Ipv4Net::from(address))
+pub(crate) fn slot_of_host(address: IpAddr) -> u32 {
+    slot_of(IpNet::from(address))
 }
 
 /// Slots to raise once the rows are written.
@@ -72,15 +80,17 @@ mod tests {
 
     #[test]
     fn addresses_of_a_block_spread_over_the_slots() {
-        let block: Ipv4Net = "10.244.0.0/20".parse().unwrap();
-        let slots: BTreeSet<u32> = block.hosts().map(slot_of_host).collect();
-        assert!(slots.len() > 3_800, "{} slots for 4094 addresses", slots.len());
-        assert!(slots.iter().all(|slot| (1..SLOTS).contains(slot)));
+        for block in ["10.244.0.0/20", "fd00:10:244::/116"] {
+            let block: IpNet = block.parse().unwrap();
+            let slots: BTreeSet<u32> = block.hosts().take(4_094).map(slot_of_host).collect();
+            assert!(slots.len() > 3_800, "{} slots for 4094 addresses of {block}", slots.len());
+            assert!(slots.iter().all(|slot| (1..SLOTS).contains(slot)));
+        }
     }
 
     #[test]
     fn a_prefix_and_its_first_address_differ() {
-        let block: Ipv4Net = "10.244.0.0/24".parse().unwrap();
+        let block: IpNet = "10.244.0.0/24".parse().unwrap();
         assert_ne!(slot_of(block), slot_of_host(block.network()));
     }
 }

@@ -5,6 +5,7 @@
 //! Maps and links are pinned under [`Config::pin_dir`]: dropping a [`Datapath`] changes nothing for
 //! the packets, and opening another one adopts what is pinned and replaces the programs in place.
 
+mod attachments;
 mod check;
 mod config;
 mod datapath;
@@ -38,6 +39,7 @@ mod fixtures;
 #[cfg(test)]
 extern crate self as kilter_datapath;
 
+pub use attachments::{Attachment, Fault, Place, Program};
 pub use config::{Config, Endpoint, NodeRoute};
 pub use datapath::Datapath;
 pub use error::{Error, Result};

@@ -30,7 +30,7 @@ impl Target {
         opened.map_err(|e| Pins::error("open cgroup", path, e))
     }
 
-    fn raw(&self) -> i32 {
+    pub(crate) fn raw(&self) -> i32 {
         match self {
             Self::Interface(ifindex) => *ifindex as i32,
             Self::Cgroup(dir, _) => dir.as_raw_fd(),

@@ -1,21 +1,24 @@
 use std::collections::BTreeMap;
 use std::mem::MaybeUninit;
+use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
 use libbpf_rs::{MapCore, MapHandle, OpenMapMut, PrintLevel};
 
 use crate::maps::{Maps, RawMap};
 use crate::pins::Pins;
+use crate::rows::block;
 use crate::skel::{KilterSkelBuilder, types};
 use crate::{Config, EGRESS_MARK, Error, GATEWAY_MAC, Result, sys};
 
 /// Marks resets that the programs send into a pod, so that `to_pod` lets them pass.
 const RESET_MARK: u32 = 0x6b74_0002;
-/// How many other nodes there can be. A row is 8 bytes.
-const MAX_NODES: u32 = 16_384;
+/// How many routes there can be: four to each of the 5,000 nodes that Kubernetes supports (its pods and
+/// itself, in both families), and some. A row is 16 bytes.
+const MAX_NODES: u32 = 24_576;
 /// No pod may cause more than this part of the flows.
 const QUOTA_DIVISOR: u32 = 4;
 
@@ -119,7 +122,7 @@ fn prepare(map: &mut OpenMapMut<'_>, name: &str, adopt: Option<&Path>, size: Opt
 fn size_of_map(name: &str, config: &Config, sizes: Sizes) -> Option<u32> {
     match name {
         "flows" => Some(config.max_flows),
-        "endpoints" | "postures" => Some(pods_of(config.pod_cidr)),
+        "endpoints" | "postures" => Some(pods_of(&config.pod_cidrs)),
         "nodes" => Some(MAX_NODES),
         "frontends" => Some(sizes.frontends),
         "backends" => Some(sizes.backends),
@@ -127,56 +130,80 @@ fn size_of_map(name: &str, config: &Config, sizes: Sizes) -> Option<u32> {
     }
 }
 
-/// As many as the block has addresses, within reason for a node.
-fn pods_of(block: Ipv4Net) -> u32 {
-    1u32 << (32 - u32::from(block.prefix_len())).min(14)
+/// As many as the blocks have addresses, within reason for a node.
+fn pods_of(blocks: &[IpNet]) -> u32 {
+    let sizes = blocks.iter().map(|block| 1u32 << (block.max_prefix_len() - block.prefix_len()).min(14));
+    sizes.sum::<u32>().max(1)
 }
 
 fn constants(config: &Config) -> Result<types::config> {
-    let nothing = types::block { network: u32::MAX, mask: 0 };
-    let mut cluster = [nothing; 8];
-    if config.cluster_pod_cidrs.len() > cluster.len() {
-        return Err(Error::Config(format!("more than {} pod blocks of the cluster", cluster.len())));
-    }
-    for (to, from) in cluster.iter_mut().zip(&config.cluster_pod_cidrs) {
-        *to = block(*from);
-    }
-    if config.service_cidr.contains(&config.pod_cidr) || config.pod_cidr.contains(&config.service_cidr) {
+    let overlapping = |services: &IpNet| {
+        let overlaps = |pods: &&IpNet| pods.contains(services) || services.contains(*pods);
+        config.pod_cidrs.iter().find(overlaps).map(|pods| (*services, *pods))
+    };
+    if let Some((services, pods)) = config.service_cidrs.iter().find_map(overlapping) {
         return Err(Error::Config(format!(
-            "the Service block {} overlaps the pod block {} of node {}",
-            config.service_cidr, config.pod_cidr, config.node_name
+            "the Service block {services} overlaps the pod block {pods} of node {}",
+            config.node_name
         )));
     }
     if config.max_flows == 0 {
         return Err(Error::Config("a flow table of size 0".into()));
     }
+    let (node, node_count) = array("addresses of the node", config.node_ips.iter().map(|ip| wire(*ip)))?;
+    let blocks = |what, nets: &[IpNet]| array(what, nets.iter().map(|net| block(*net)));
+    let (pods, pods_count) = blocks("pod blocks of the node", &config.pod_cidrs)?;
+    let (services, services_count) = blocks("Service blocks", &config.service_cidrs)?;
+    let (cluster, cluster_count) = blocks("pod blocks of the cluster", &config.cluster_pod_cidrs)?;
     Ok(types::config {
         abi: types::abi::ABI_VERSION,
-        node_ip: wire(config.node_ip),
         uplink: config.uplink_ifindex,
         egress_mark: EGRESS_MARK,
         reset_mark: RESET_MARK,
         flow_quota: (config.max_flows / QUOTA_DIVISOR).max(1),
-        pods: block(config.pod_cidr),
-        services: block(config.service_cidr),
-        cluster,
+        node_count,
+        pods_count,
+        services_count,
+        cluster_count,
         gateway_mac: GATEWAY_MAC,
-        pad: [0; 2],
+        pad: [0; 6],
+        node,
+        pods,
+        services,
+        cluster,
     })
 }
 
-fn block(net: Ipv4Net) -> types::block {
-    types::block { network: wire(net.network()), mask: wire(net.netmask()) }
+/// What the programs hold in an array of fixed size, and how much of it is used.
+fn array<T: Default + Copy, const N: usize>(
+    what: &str,
+    values: impl ExactSizeIterator<Item = T>,
+) -> Result<([T; N], u32)> {
+    let count = values.len();
+    if count > N {
+        return Err(Error::Config(format!("{count} {what}; there can be {N}")));
+    }
+    let mut array = [T::default(); N];
+    array.iter_mut().zip(values).for_each(|(to, from)| *to = from);
+    Ok((array, count as u32))
 }
 
-/// An address as it lies in packets and rows.
-pub(crate) fn wire(address: std::net::Ipv4Addr) -> u32 {
-    u32::from_ne_bytes(address.octets())
+/// An address as it lies in rows: that of IPv4 in mapped form.
+pub(crate) fn wire(address: IpAddr) -> types::address {
+    let octets = match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => v6.octets(),
+    };
+    let (high, low) = octets.split_at(8);
+    let half = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_ne_bytes);
+    types::address { half: [half(high), half(low)] }
 }
 
 /// The reverse of [`wire`].
-pub(crate) fn address(wire: u32) -> std::net::Ipv4Addr {
-    wire.to_ne_bytes().into()
+pub(crate) fn address(wire: types::address) -> IpAddr {
+    let mut octets = [0; 16];
+    octets.chunks_exact_mut(8).zip(wire.half).for_each(|(to, half)| to.copy_from_slice(&half.to_ne_bytes()));
+    Ipv6Addr::from(octets).to_canonical()
 }
 
 /// Pins a map in place of the one that is pinned there.

@@ -19,11 +19,11 @@ pub(crate) struct RawMap {
 pub(crate) struct Maps {
     pub(crate) settings: Table<u32, types::settings>,
     pub(crate) classes: Table<types::class_key, types::class_row>,
-    pub(crate) postures: Table<u32, u32>,
+    pub(crate) postures: Table<types::address, u32>,
     pub(crate) intervals: Table<types::interval_key, types::interval_row>,
     pub(crate) sets: Table<types::set_key, types::decision>,
     pub(crate) generations: Table<u32, u32>,
-    pub(crate) endpoints: Table<u32, types::endpoint>,
+    pub(crate) endpoints: Table<types::address, types::endpoint>,
     pub(crate) routes: Table<types::class_key, u32>,
     pub(crate) nodes: Table<u32, types::node>,
     pub(crate) flows: Table<types::flow_key, types::flow>,

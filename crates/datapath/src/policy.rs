@@ -18,15 +18,15 @@ use crate::{Error, Result};
 /// appears or goes concerns, and which exceptions a set has, since it takes them with it.
 #[derive(Debug, Default)]
 pub(crate) struct Mirror {
-    classes: HashMap<Ipv4Net, ClassId>,
+    classes: HashMap<IpNet, ClassId>,
     exceptions: HashMap<SetId, HashSet<ClassId>>,
 }
 
 impl Mirror {
     pub(crate) fn read(maps: &Maps) -> Result<Self> {
         let mut mirror = Self::default();
-        for (key, row) in maps.classes.rows()? {
-            mirror.classes.extend(rows::prefix_of(&key).map(|prefix| (prefix, ClassId(row.class_id))));
+        for (prefix, class) in class_rows(maps)? {
+            mirror.classes.insert(prefix, class);
         }
         for key in maps.sets.keys()? {
             if let (set, Some(class)) = rows::set_of(&key) {
@@ -41,16 +41,36 @@ impl Mirror {
     }
 
     /// The slot that addresses right above `prefix` are judged under: of the longest row around it.
-    fn slot_around(&self, prefix: Ipv4Net) -> u32 {
-        let around = (0..prefix.prefix_len()).rev().filter_map(|bits| Ipv4Net::new(prefix.addr(), bits).ok());
+    fn slot_around(&self, prefix: IpNet) -> u32 {
+        let around = (0..prefix.prefix_len()).rev().filter_map(|bits| IpNet::new(prefix.addr(), bits).ok());
         around.map(|net| net.trunc()).find(|net| self.classes.contains_key(net)).map_or(NO_ROW, slot_of)
     }
 
     /// Whether the row that an address matches is the one of `prefix` (which contains it).
-    fn decides(&self, prefix: Ipv4Net, host: Ipv4Addr) -> bool {
-        let longer = (prefix.prefix_len() + 1..=32).filter_map(|bits| Ipv4Net::new(host, bits).ok());
+    fn decides(&self, prefix: IpNet, host: IpAddr) -> bool {
+        let longer = (prefix.prefix_len() + 1..=prefix.max_prefix_len())
+            .filter_map(|bits| IpNet::new(host, bits).ok());
         !longer.map(|net| net.trunc()).any(|net| self.classes.contains_key(&net))
     }
+}
+
+/// All of IPv4. In the kernel it lies within `::/0`, whose class must not become that of addresses
+/// of IPv4; so where nobody gives it a class, its row is there all the same, without one.
+const FLOOR: IpNet = IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0));
+
+/// See [`FLOOR`]. To be called before the first class is written.
+pub(crate) fn lay_floor(maps: &Maps) -> Result<()> {
+    maps.classes.insert(&rows::prefix_key(FLOOR), &types::class_row::default()).map(drop)
+}
+
+/// The rows that give a class.
+fn class_rows(maps: &Maps) -> Result<Vec<(IpNet, ClassId)>> {
+    let mut found = Vec::new();
+    for (key, row) in maps.classes.rows()? {
+        let prefix = rows::prefix_of(&key).ok_or_else(|| unreadable(maps.classes.name()))?;
+        found.extend((row.class_id != 0).then_some((prefix, ClassId(row.class_id))));
+    }
+    Ok(found)
 }
 
 /// Writes rows of one plan.
@@ -58,7 +78,7 @@ pub(crate) struct Writer<'a> {
     pub(crate) maps: &'a Maps,
     pub(crate) mirror: &'a mut Mirror,
     /// The addresses of this node's pods.
-    pub(crate) pods: &'a [Ipv4Addr],
+    pub(crate) pods: &'a [IpAddr],
     pub(crate) stale: Stale,
 }
 
@@ -83,8 +103,8 @@ impl Writer<'_> {
                 Ok(())
             }
             Write::PutInterval { interval, set } => self.put_interval(&interval, set),
-            Write::PutClass { prefix: IpNet::V4(prefix), class } => self.put_class(prefix.trunc(), class),
-            Write::PutPosture { address: IpAddr::V4(address), posture } => {
+            Write::PutClass { prefix, class } => self.put_class(prefix.trunc(), class),
+            Write::PutPosture { address, posture } => {
                 self.maps.postures.put(&wire(address), &posture.0)?;
                 self.stale.slot(slot_of_host(address));
                 Ok(())
@@ -95,17 +115,12 @@ impl Writer<'_> {
             }
             Write::DeleteSet { set } => self.delete_set(set),
             Write::DeleteInterval { interval } => self.delete_interval(&interval),
-            Write::DeleteClass { prefix: IpNet::V4(prefix) } => self.delete_class(prefix.trunc()),
-            Write::DeletePosture { address: IpAddr::V4(address) } => {
+            Write::DeleteClass { prefix } => self.delete_class(prefix.trunc()),
+            Write::DeletePosture { address } => {
                 self.maps.postures.remove(&wire(address))?;
                 self.stale.slot(slot_of_host(address));
                 Ok(())
             }
-            // IPv6 has no rows yet, and no packet of it passes.
-            Write::PutClass { .. }
-            | Write::PutPosture { .. }
-            | Write::DeleteClass { .. }
-            | Write::DeletePosture { .. } => Ok(()),
         }
     }
 
@@ -150,7 +165,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn put_class(&mut self, prefix: Ipv4Net, class: ClassId) -> Result<()> {
+    fn put_class(&mut self, prefix: IpNet, class: ClassId) -> Result<()> {
         let row = types::class_row { class_id: class.0, slot: slot_of(prefix) };
         self.maps.classes.put(&rows::prefix_key(prefix), &row)?;
         match self.mirror.classes.insert(prefix, class) {
@@ -163,8 +178,13 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn delete_class(&mut self, prefix: Ipv4Net) -> Result<()> {
-        self.maps.classes.remove(&rows::prefix_key(prefix))?;
+    fn delete_class(&mut self, prefix: IpNet) -> Result<()> {
+        let key = rows::prefix_key(prefix);
+        if prefix == FLOOR {
+            self.maps.classes.put(&key, &types::class_row::default())?;
+        } else {
+            self.maps.classes.remove(&key)?;
+        }
         if self.mirror.classes.remove(&prefix).is_some() {
             self.stale.slot(slot_of(prefix));
             self.pods_moved(prefix);
@@ -173,7 +193,7 @@ impl Writer<'_> {
     }
 
     /// Pods of this node have slots of their own; those whose row has changed are raised too.
-    fn pods_moved(&mut self, prefix: Ipv4Net) {
+    fn pods_moved(&mut self, prefix: IpNet) {
         for pod in self.pods.iter().filter(|pod| prefix.contains(*pod)) {
             if self.mirror.decides(prefix, *pod) {
                 self.stale.slot(slot_of_host(*pod));
@@ -185,12 +205,9 @@ impl Writer<'_> {
 /// Reads every policy row back. `rules` stays empty: the kernel has only their numbers.
 pub(crate) fn read(maps: &Maps) -> Result<Tables> {
     let mut tables = Tables::default();
-    for (key, row) in maps.classes.rows()? {
-        let prefix = rows::prefix_of(&key).ok_or_else(|| unreadable(maps.classes.name()))?;
-        tables.classes.insert(IpNet::V4(prefix), ClassId(row.class_id));
-    }
+    tables.classes.extend(class_rows(maps)?);
     for (key, posture) in maps.postures.rows()? {
-        tables.postures.insert(IpAddr::V4(address(key)), kilter_policy::PostureId(posture));
+        tables.postures.insert(address(key), kilter_policy::PostureId(posture));
     }
     read_sets(maps, &mut tables)?;
     read_intervals(maps, &mut tables)?;

@@ -48,8 +48,8 @@ reasons! {
     SourceAddress = DROP_SOURCE_ADDRESS, "spoofed source address";
     /// The source MAC address is not the sender's own.
     SourceMac = DROP_SOURCE_MAC, "spoofed source MAC";
-    /// Neither IPv4 nor ARP for the gateway.
-    Link = DROP_LINK, "not IPv4 to the gateway";
+    /// Neither IP to the gateway nor a question for its MAC address.
+    Link = DROP_LINK, "not IP to the gateway";
     /// Headers that contradict themselves, or end too early.
     Malformed = DROP_MALFORMED, "malformed";
     /// A multicast, broadcast or void destination.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 use crate::loader::{address, wire};
 use crate::maps::Maps;
@@ -14,7 +14,7 @@ use crate::{Error, NodeRoute, Result};
 /// Which index each route has.
 #[derive(Debug, Default)]
 pub(crate) struct Routes {
-    indices: BTreeMap<Ipv4Net, u32>,
+    indices: BTreeMap<IpNet, u32>,
     /// Where the search for a free index begins: those just freed come last.
     next: u32,
 }
@@ -58,7 +58,7 @@ impl Routes {
         Ok(())
     }
 
-    fn remove(&mut self, maps: &Maps, prefix: Ipv4Net) -> Result<()> {
+    fn remove(&mut self, maps: &Maps, prefix: IpNet) -> Result<()> {
         let Some(index) = self.indices.remove(&prefix) else { return Ok(()) };
         maps.routes.remove(&rows::prefix_key(prefix))?;
         // Flows that still name it ask the kernel's routes.

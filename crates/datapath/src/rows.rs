@@ -1,8 +1,8 @@
 //! Logical rows to bytes and back. The formats are explained in `bpf/abi.h`.
 
-use std::net::IpAddr;
+use std::net::Ipv6Addr;
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use kilter_model::{Direction, PortRange, Protocol};
 use kilter_policy::{ClassId, Decision, Interval, PostureId, ProtocolClass, RuleId, SetId, Verdict};
 use kilter_services::{Backend, Frontend};
@@ -17,12 +17,45 @@ const EXCEPTION_BITS: u32 = 64;
 /// Bits of an `interval_key` before the port.
 const INTERVAL_BITS: u32 = 48;
 
-pub(crate) fn prefix_key(prefix: Ipv4Net) -> types::class_key {
-    types::class_key { prefixlen: prefix.prefix_len().into(), address: wire(prefix.network()) }
+/// The bits that the mapped form puts before an IPv4 address.
+const MAPPED_BITS: u8 = 96;
+
+/// A block in the form that all addresses have in the kernel.
+fn mapped(prefix: IpNet) -> Ipv6Net {
+    let mapped = match prefix {
+        IpNet::V4(v4) => Ipv6Net::new(v4.network().to_ipv6_mapped(), MAPPED_BITS + v4.prefix_len()),
+        IpNet::V6(v6) => Ok(v6.trunc()),
+    };
+    // An IPv4 prefix has at most 32 bits.
+    mapped.unwrap_or_default()
 }
 
-pub(crate) fn prefix_of(key: &types::class_key) -> Option<Ipv4Net> {
-    Ipv4Net::new(address(key.address), u8::try_from(key.prefixlen).ok()?).ok()
+/// A block that the mask of its length selects.
+pub(crate) fn block(prefix: IpNet) -> types::block {
+    let mapped = mapped(prefix);
+    types::block { network: wire(mapped.network().into()), mask: wire(mapped.netmask().into()) }
+}
+
+pub(crate) fn prefix_key(prefix: IpNet) -> types::class_key {
+    let mapped = mapped(prefix);
+    let octets = mapped.network().octets();
+    let words = octets.chunks_exact(4).map(|word| u32::from_ne_bytes([word[0], word[1], word[2], word[3]]));
+    let mut address = [0; 4];
+    address.iter_mut().zip(words).for_each(|(to, from)| *to = from);
+    types::class_key { prefixlen: mapped.prefix_len().into(), address }
+}
+
+pub(crate) fn prefix_of(key: &types::class_key) -> Option<IpNet> {
+    let mut octets = [0; 16];
+    octets
+        .chunks_exact_mut(4)
+        .zip(key.address)
+        .for_each(|(to, from)| to.copy_from_slice(&from.to_ne_bytes()));
+    let (address, bits) = (Ipv6Addr::from(octets), u8::try_from(key.prefixlen).ok()?);
+    match (address.to_ipv4_mapped(), bits.checked_sub(MAPPED_BITS)) {
+        (Some(v4), Some(bits)) => Ipv4Net::new(v4, bits).map(IpNet::V4).ok(),
+        _ => Ipv6Net::new(address, bits).map(IpNet::V6).ok(),
+    }
 }
 
 /// The key of a set's default, or of its exception for a class.
@@ -89,33 +122,29 @@ pub(crate) fn interval_of(
     Some((interval, range_of(u16::from_be(key.port), bits), SetId(row.set)))
 }
 
-/// `None` for IPv6, which has no rows yet.
-pub(crate) fn frontend_key(frontend: &Frontend) -> Option<types::frontend> {
-    let IpAddr::V4(v4) = frontend.address else { return None };
-    Some(types::frontend {
-        address: wire(v4),
+pub(crate) fn frontend_key(frontend: &Frontend) -> types::frontend {
+    types::frontend {
+        address: wire(frontend.address),
         port: frontend.port.to_be(),
         protocol: frontend.protocol.number(),
-        pad: 0,
-    })
+        ..Default::default()
+    }
 }
 
 pub(crate) fn frontend_of(key: &types::frontend) -> Option<Frontend> {
     Some(Frontend {
-        address: IpAddr::V4(address(key.address)),
+        address: address(key.address),
         port: u16::from_be(key.port),
         protocol: Protocol::from_number(key.protocol)?,
     })
 }
 
-/// `None` for IPv6, which has no rows yet.
-pub(crate) fn backend_row(backend: &Backend) -> Option<types::backend> {
-    let IpAddr::V4(v4) = backend.address else { return None };
-    Some(types::backend { address: wire(v4), port: backend.port.to_be(), pad: [0; 2] })
+pub(crate) fn backend_row(backend: &Backend) -> types::backend {
+    types::backend { address: wire(backend.address), port: backend.port.to_be(), ..Default::default() }
 }
 
 pub(crate) fn backend_of(row: &types::backend) -> Backend {
-    Backend { address: IpAddr::V4(address(row.address)), port: u16::from_be(row.port) }
+    Backend { address: address(row.address), port: u16::from_be(row.port) }
 }
 
 #[cfg(test)]
@@ -136,6 +165,16 @@ mod tests {
         assert!(back.iter().all(|(whole, _, set)| (*whole, *set) == (interval, SetId(5))));
         let ports: u32 = back.iter().map(|(_, part, _)| u32::from(part.last - part.first) + 1).sum();
         assert_eq!(ports, 1001);
+    }
+
+    #[test]
+    fn blocks_come_back_and_those_of_one_family_do_not_contain_the_other() {
+        for text in ["0.0.0.0/0", "10.244.1.0/24", "10.0.0.1/32", "::/0", "fd00::/64", "2001:db8::1/128"] {
+            let prefix: IpNet = text.parse().unwrap();
+            assert_eq!(prefix_of(&prefix_key(prefix)), Some(prefix));
+        }
+        assert_eq!(prefix_key("0.0.0.0/0".parse().unwrap()).prefixlen, 96);
+        assert_ne!(wire("10.0.0.1".parse().unwrap()).half, wire("::a00:1".parse().unwrap()).half);
     }
 
     #[test]

@@ -14,20 +14,15 @@ pub(crate) fn apply(maps: &Maps, plan: &Plan) -> Result<()> {
 
 fn write(maps: &Maps, write: &Write) -> Result<()> {
     match write {
-        Write::PutBackend { revision, slot, backend } => match rows::backend_row(backend) {
-            Some(row) => maps.backends.put(&types::backend_key { revision: *revision, slot: *slot }, &row),
-            None => Ok(()),
-        },
-        Write::PutFrontend { frontend, row } => match rows::frontend_key(frontend) {
-            Some(key) => {
-                maps.frontends.put(&key, &types::frontend_row { revision: row.revision, count: row.count })
-            }
-            None => Ok(()),
-        },
-        Write::DeleteFrontend { frontend } => match rows::frontend_key(frontend) {
-            Some(key) => maps.frontends.remove(&key).map(drop),
-            None => Ok(()),
-        },
+        Write::PutBackend { revision, slot, backend } => {
+            let key = types::backend_key { revision: *revision, slot: *slot };
+            maps.backends.put(&key, &rows::backend_row(backend))
+        }
+        Write::PutFrontend { frontend, row } => {
+            let row = types::frontend_row { revision: row.revision, count: row.count };
+            maps.frontends.put(&rows::frontend_key(frontend), &row)
+        }
+        Write::DeleteFrontend { frontend } => maps.frontends.remove(&rows::frontend_key(frontend)).map(drop),
         Write::DeleteBackend { revision, slot } => {
             maps.backends.remove(&types::backend_key { revision: *revision, slot: *slot }).map(drop)
         }

@@ -3,7 +3,7 @@
 
 use std::ffi::{CString, c_int, c_void};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -144,11 +144,66 @@ pub(crate) fn tc_attached(ifindex: u32, side: libbpf_sys::bpf_tc_attach_point) -
 
 /// The id of a loaded program.
 pub(crate) fn program_id(program: BorrowedFd<'_>) -> io::Result<u32> {
-    let mut info = libbpf_sys::bpf_prog_info::default();
+    program_info(program).map(|(info, _)| info.id)
+}
+
+/// What the kernel says about a program, and the ids of its maps (of which ours have some 20).
+pub(crate) fn program_info(program: BorrowedFd<'_>) -> io::Result<(libbpf_sys::bpf_prog_info, Vec<u32>)> {
+    let mut maps = vec![0u32; 64];
+    let mut info = libbpf_sys::bpf_prog_info {
+        nr_map_ids: maps.len() as u32,
+        map_ids: maps.as_mut_ptr() as u64,
+        ..Default::default()
+    };
     let mut size = size_of::<libbpf_sys::bpf_prog_info>() as u32;
-    // SAFETY: the kernel writes at most `size` bytes of a struct that asks for no further buffers.
+    // SAFETY: the kernel writes at most `size` bytes of the struct, and at most `nr_map_ids` numbers to
+    // the one buffer that it names; both live during the call.
     result(unsafe { libbpf_sys::bpf_prog_get_info_by_fd(program.as_raw_fd(), &mut info, &mut size) })?;
-    Ok(info.id)
+    maps.truncate(info.nr_map_ids as usize);
+    // The pointer is of no use to anybody any more.
+    info.map_ids = 0;
+    Ok((info, maps))
+}
+
+/// Opens a program by its id.
+pub(crate) fn program_by_id(id: u32) -> io::Result<OwnedFd> {
+    // SAFETY: takes and returns numbers.
+    descriptor(unsafe { libbpf_sys::bpf_prog_get_fd_by_id(id) })
+}
+
+/// The bytes of a map if it is one of constants: an array that nobody can write any more.
+pub(crate) fn constants_of(map: u32) -> io::Result<Option<Vec<u8>>> {
+    // SAFETY: takes and returns numbers.
+    let map = descriptor(unsafe { libbpf_sys::bpf_map_get_fd_by_id(map) })?;
+    let mut info = libbpf_sys::bpf_map_info::default();
+    let mut size = size_of::<libbpf_sys::bpf_map_info>() as u32;
+    // SAFETY: the kernel writes at most `size` bytes of a struct that asks for no further buffers.
+    result(unsafe { libbpf_sys::bpf_map_get_info_by_fd(map.as_raw_fd(), &mut info, &mut size) })?;
+    if info.map_flags & libbpf_sys::BPF_F_RDONLY_PROG == 0 {
+        return Ok(None);
+    }
+    let mut bytes = vec![0; info.value_size as usize];
+    map_lookup(map.as_fd(), &0u32.to_ne_bytes(), &mut bytes)?;
+    Ok(Some(bytes))
+}
+
+/// The ids of the programs at a hook, in the order in which they run. `target`: as for
+/// [`link_create`]. More than 64 nobody has.
+pub(crate) fn query(target: i32, attach_type: u32, flags: u32) -> io::Result<Vec<u32>> {
+    let mut ids = vec![0u32; 64];
+    let mut options = libbpf_sys::bpf_prog_query_opts {
+        sz: size_of::<libbpf_sys::bpf_prog_query_opts>() as libbpf_sys::size_t,
+        query_flags: flags,
+        prog_ids: ids.as_mut_ptr(),
+        __bindgen_anon_1: libbpf_sys::bpf_prog_query_opts__bindgen_ty_1 { count: ids.len() as u32 },
+        ..Default::default()
+    };
+    // SAFETY: the options say their size, and the one buffer that they name has room for `count` ids;
+    // both live during the call.
+    result(unsafe { libbpf_sys::bpf_prog_query_opts(target, attach_type, &mut options) })?;
+    // SAFETY: both fields of the union are the same number.
+    ids.truncate(unsafe { options.__bindgen_anon_1.count } as usize);
+    Ok(ids)
 }
 
 /// Whether the thread's network namespace has an interface of this index.
@@ -156,16 +211,6 @@ pub(crate) fn has_interface(ifindex: u32) -> bool {
     let mut name = [0; libc::IF_NAMESIZE];
     // SAFETY: the buffer has the size that if_indextoname(3) asks for.
     !unsafe { libc::if_indextoname(ifindex, name.as_mut_ptr()) }.is_null()
-}
-
-/// Whether programs can be attached to a hook of an interface: asks who is there.
-pub(crate) fn query_interface(ifindex: i32, attach_type: u32) -> io::Result<()> {
-    let mut options = libbpf_sys::bpf_prog_query_opts {
-        sz: size_of::<libbpf_sys::bpf_prog_query_opts>() as libbpf_sys::size_t,
-        ..Default::default()
-    };
-    // SAFETY: the options say their size, name no buffers, and live during the call.
-    result(unsafe { libbpf_sys::bpf_prog_query_opts(ifindex, attach_type, &mut options) }).map(drop)
 }
 
 /// Runs a program with `context` as its argument, which it may change.

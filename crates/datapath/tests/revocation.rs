@@ -3,7 +3,7 @@
 mod common;
 
 use std::io::{ErrorKind, Read, Write as _};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{IpAddr, TcpListener, TcpStream};
 
 use common::*;
 use kilter_datapath::{DropReason, Event};
@@ -18,7 +18,7 @@ struct Pair {
 }
 
 impl Pair {
-    fn new(from: &NetNs, at: &NetNs, address: Ipv4Addr) -> Self {
+    fn new(from: &NetNs, at: &NetNs, address: IpAddr) -> Self {
         let listener = at.run(|| TcpListener::bind((address, 80))).unwrap().unwrap();
         let client = connect(from, address, 80, PATIENCE).unwrap();
         let (server, _) = listener.accept().unwrap();
@@ -53,12 +53,12 @@ fn server_sends(pair: &mut Pair) {
 
 /// Whichever end's packet finds out is reported: an acknowledgement may come first.
 #[track_caller]
-fn assert_revoked(node: &mut Node, one: Ipv4Addr, other: Ipv4Addr, direction: Direction) {
+fn assert_revoked(node: &mut Node, one: IpAddr, other: IpAddr, direction: Direction) {
     node.event(|event| {
         let Event::Drop { from: f, to: t, reason, direction: d, rule, .. } = event else { return false };
         let mut ends = [f.ip(), t.ip()];
         ends.sort();
-        let mut wanted = [one.into(), other.into()];
+        let mut wanted = [one, other];
         wanted.sort();
         (ends, *reason, *d, *rule) == (wanted, DropReason::Revoked, direction, Some(DENY))
     });
@@ -69,11 +69,15 @@ fn on_one_node_by_the_servers_posture() {
     let fabric = Fabric::new();
     let mut node = Node::new(&fabric, 1);
     let (a, b) = (node.pod(5), node.pod(6));
-    let mut pair = Pair::new(&a.netns, &b.netns, b.address);
-    node.posture(&b, NO_INGRESS);
-    pair.assert_reset_when(client_sends);
-    assert_revoked(&mut node, a.address, b.address, Direction::Ingress);
-    assert_eq!(node.datapath().stats().unwrap().resets, 1);
+    for family in FAMILIES {
+        let [from, to] = [a.both()[family], b.both()[family]];
+        node.posture(&b, OPEN);
+        let mut pair = Pair::new(&a.netns, &b.netns, to);
+        node.posture(&b, NO_INGRESS);
+        pair.assert_reset_when(client_sends);
+        assert_revoked(&mut node, from, to, Direction::Ingress);
+        assert_eq!(node.datapath().stats().unwrap().resets, 1 + family as u64);
+    }
 }
 
 #[test]
@@ -81,10 +85,14 @@ fn on_one_node_when_the_server_speaks_first() {
     let fabric = Fabric::new();
     let mut node = Node::new(&fabric, 1);
     let (a, b) = (node.pod(5), node.pod(6));
-    let mut pair = Pair::new(&a.netns, &b.netns, b.address);
-    node.posture(&a, NO_EGRESS);
-    pair.assert_reset_when(server_sends);
-    assert_revoked(&mut node, b.address, a.address, Direction::Egress);
+    for family in FAMILIES {
+        let [from, to] = [a.both()[family], b.both()[family]];
+        node.posture(&a, OPEN);
+        let mut pair = Pair::new(&a.netns, &b.netns, to);
+        node.posture(&a, NO_EGRESS);
+        pair.assert_reset_when(server_sends);
+        assert_revoked(&mut node, to, from, Direction::Egress);
+    }
 }
 
 #[test]
@@ -92,10 +100,14 @@ fn across_nodes_at_the_receiver() {
     let fabric = Fabric::new();
     let (mut one, mut two) = (Node::new(&fabric, 1), Node::new(&fabric, 2));
     let (a, b) = (one.pod(5), two.pod(5));
-    let mut pair = Pair::new(&a.netns, &b.netns, b.address);
-    two.posture(&b, NO_INGRESS);
-    pair.assert_reset_when(client_sends);
-    assert_revoked(&mut two, a.address, b.address, Direction::Ingress);
+    for family in FAMILIES {
+        let [from, to] = [a.both()[family], b.both()[family]];
+        two.posture(&b, OPEN);
+        let mut pair = Pair::new(&a.netns, &b.netns, to);
+        two.posture(&b, NO_INGRESS);
+        pair.assert_reset_when(client_sends);
+        assert_revoked(&mut two, from, to, Direction::Ingress);
+    }
 }
 
 #[test]
@@ -103,15 +115,20 @@ fn across_nodes_at_the_sender() {
     let fabric = Fabric::new();
     let (mut one, mut two) = (Node::new(&fabric, 1), Node::new(&fabric, 2));
     let (a, b) = (one.pod(5), two.pod(5));
-    let mut pair = Pair::new(&a.netns, &b.netns, b.address);
-    one.posture(&a, NO_EGRESS);
-    pair.assert_reset_when(client_sends);
-    assert_revoked(&mut one, a.address, b.address, Direction::Egress);
-    let mut pair = Pair::new(&b.netns, &a.netns, a.address);
-    two.posture(&b, NO_EGRESS);
-    // The packet that finds out is the other end's, on its way back in.
-    pair.assert_reset_when(server_sends);
-    assert_revoked(&mut two, a.address, b.address, Direction::Egress);
+    for family in FAMILIES {
+        let [from, to] = [a.both()[family], b.both()[family]];
+        one.posture(&a, OPEN);
+        two.posture(&b, OPEN);
+        let mut pair = Pair::new(&a.netns, &b.netns, to);
+        one.posture(&a, NO_EGRESS);
+        pair.assert_reset_when(client_sends);
+        assert_revoked(&mut one, from, to, Direction::Egress);
+        let mut pair = Pair::new(&b.netns, &a.netns, from);
+        two.posture(&b, NO_EGRESS);
+        // The packet that finds out is the other end's, on its way back in.
+        pair.assert_reset_when(server_sends);
+        assert_revoked(&mut two, from, to, Direction::Egress);
+    }
 }
 
 #[test]
@@ -120,15 +137,18 @@ fn by_a_peer_that_changes_its_class() {
     let (mut one, mut two) = (Node::new(&fabric, 1), Node::new(&fabric, 2));
     let (a, b) = (one.pod(5), two.pod(5));
     two.posture(&b, FRIENDS);
-    two.class(a.address, FRIEND);
-    let mut pair = Pair::new(&a.netns, &b.netns, b.address);
-    // Something else changes: this connection is not concerned.
-    two.class(Ipv4Addr::new(10, 244, 1, 200), FRIEND);
-    client_sends(&mut pair);
-    pair.server.read_exact(&mut [0; 4]).unwrap();
-    two.class(a.address, ClassId(1));
-    pair.assert_reset_when(client_sends);
-    assert_revoked(&mut two, a.address, b.address, Direction::Ingress);
+    for (family, other) in [(0, "10.244.1.200"), (1, "fd00:244:1::200")] {
+        let [from, to] = [a.both()[family], b.both()[family]];
+        two.class(from, FRIEND);
+        let mut pair = Pair::new(&a.netns, &b.netns, to);
+        // Something else changes: this connection is not concerned.
+        two.class(other.parse().unwrap(), FRIEND);
+        client_sends(&mut pair);
+        pair.server.read_exact(&mut [0; 4]).unwrap();
+        two.class(from, ClassId(1));
+        pair.assert_reset_when(client_sends);
+        assert_revoked(&mut two, from, to, Direction::Ingress);
+    }
 }
 
 #[test]
@@ -138,9 +158,12 @@ fn with_the_outside_behind_masquerade() {
         let mut node = Node::new(&fabric, number);
         masquerade(&node);
         let a = node.pod(5);
-        let mut pair = Pair::new(&a.netns, &fabric.netns, OUTSIDE);
-        node.posture(&a, NO_EGRESS);
-        pair.assert_reset_when(send);
+        for outside in OUTSIDES {
+            node.posture(&a, OPEN);
+            let mut pair = Pair::new(&a.netns, &fabric.netns, outside);
+            node.posture(&a, NO_EGRESS);
+            pair.assert_reset_when(send);
+        }
     }
 }
 
@@ -149,11 +172,14 @@ fn with_a_socket_of_the_own_node() {
     let fabric = Fabric::new();
     let mut node = Node::new(&fabric, 1);
     let a = node.pod(5);
-    let node_ip = node.config.node_ip;
-    let mut pair = Pair::new(&a.netns, &node.netns, node_ip);
-    node.posture(&a, NO_EGRESS);
-    pair.assert_reset_when(server_sends);
-    assert_revoked(&mut node, node_ip, a.address, Direction::Egress);
+    for family in FAMILIES {
+        let [own, node_ip] = [a.both()[family], node.both()[family]];
+        node.posture(&a, OPEN);
+        let mut pair = Pair::new(&a.netns, &node.netns, node_ip);
+        node.posture(&a, NO_EGRESS);
+        pair.assert_reset_when(server_sends);
+        assert_revoked(&mut node, node_ip, own, Direction::Egress);
+    }
 }
 
 #[test]
@@ -171,7 +197,7 @@ fn a_permission_that_comes_back_revives_what_was_not_reset() {
     here.send_to(b"three", (b.address, 5000)).unwrap();
     let mut buffer = [0; 8];
     let (length, from) = there.recv_from(&mut buffer).unwrap();
-    assert_eq!((&buffer[..length], from.ip()), (&b"three"[..], a.address.into()));
+    assert_eq!((&buffer[..length], from.ip()), (&b"three"[..], a.address));
     // The reply of a flow that a posture forbids to open goes through.
     node.posture(&b, NO_EGRESS);
     there.send_to(b"four", from).unwrap();

@@ -2,8 +2,6 @@
 
 mod common;
 
-use std::net::{IpAddr, Ipv4Addr};
-
 use common::*;
 use kilter_datapath::{DropReason, NodeRoute};
 use kilter_model::{Direction, PortRange};
@@ -36,13 +34,19 @@ fn rows() -> Vec<Write> {
         };
         rows.push(Write::PutInterval { interval, set: SetId(10 + index as u32 % 4) });
     }
-    for (prefix, class) in
-        [("10.0.0.0/8", 2), ("10.244.0.0/16", 3), ("10.244.7.0/24", 4), ("10.244.7.9/32", 5)]
-    {
+    for (prefix, class) in [
+        ("10.0.0.0/8", 2),
+        ("10.244.0.0/16", 3),
+        ("10.244.7.0/24", 4),
+        ("10.244.7.9/32", 5),
+        ("fd00::/8", 2),
+        ("fd00:244:7::9/128", 3),
+    ] {
         rows.push(Write::PutClass { prefix: prefix.parse().unwrap(), class: ClassId(class) });
     }
-    let address = IpAddr::V4(Ipv4Addr::new(10, 244, 1, 99));
-    rows.push(Write::PutPosture { address, posture: PostureId(9) });
+    for address in ["10.244.1.99", "fd00:244:1::99"] {
+        rows.push(Write::PutPosture { address: address.parse().unwrap(), posture: PostureId(9) });
+    }
     rows
 }
 
@@ -132,15 +136,39 @@ fn an_address_without_a_class_is_denied() {
     server.recv(&mut [0; 8]).unwrap();
 }
 
+/// Both families have one table, in which all of IPv4 is a small part of `::/0`.
+#[test]
+fn what_all_of_ipv6_is_says_nothing_about_ipv4() {
+    let fabric = Fabric::new();
+    let mut node = Node::new(&fabric, 1);
+    let a = node.pod(5);
+    masquerade(&node);
+    let before = node.datapath().read_policy().unwrap();
+    let everything = "0.0.0.0/0".parse().unwrap();
+    node.apply(vec![Write::DeleteClass { prefix: everything }]);
+    assert!(!node.datapath().read_policy().unwrap().classes.contains_key(&everything));
+    let client = udp(&a.netns, a.address, 0);
+    client.send_to(b"one", (OUTSIDE, 5000)).unwrap();
+    assert_eq!(node.dropped(a.address, OUTSIDE), (DropReason::NotLoaded, Direction::Egress, None));
+    assert_reaches(&a.netns, &fabric.netns, OUTSIDE6, 80);
+    node.reopen();
+    client.send_to(b"two", (OUTSIDE, 5000)).unwrap();
+    assert_eq!(node.dropped(a.address, OUTSIDE), (DropReason::NotLoaded, Direction::Egress, None));
+    node.apply(vec![Write::PutClass { prefix: everything, class: ClassId(1) }]);
+    assert_eq!(node.datapath().read_policy().unwrap(), before);
+}
+
 #[test]
 fn routes_are_replaced_as_a_whole() {
     let fabric = Fabric::new();
     let mut node = Node::new(&fabric, 1);
     let route = |third: u8, last: u8| NodeRoute {
         prefix: format!("10.244.{third}.0/24").parse().unwrap(),
-        next_hop: Ipv4Addr::new(10, 240, 0, last),
+        next_hop: format!("10.240.0.{last}").parse().unwrap(),
     };
-    let first = [route(2, 12), route(3, 13), route(4, 14)];
+    let over_ipv6 =
+        NodeRoute { prefix: "fd00:244:2::/64".parse().unwrap(), next_hop: "fd00:240::12".parse().unwrap() };
+    let first = [route(2, 12), route(3, 13), route(4, 14), over_ipv6];
     node.datapath().set_routes(&first).unwrap();
     assert_eq!(node.datapath().read_routes().unwrap(), first);
     let second = [route(3, 33), route(4, 14), route(5, 15)];

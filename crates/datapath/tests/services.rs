@@ -15,7 +15,8 @@ use kilter_model::Protocol;
 use kilter_services::{Backend, Frontend, FrontendRow, Plan, Write};
 use kilter_testkit::cgroup2_root;
 
-const SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
+const SERVICE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 96, 0, 10));
+const SERVICE6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd00, 0x96, 0, 0, 0, 0, 0, 0x10));
 /// [`SERVICE`] as sockets of IPv6 write it.
 const MAPPED: Ipv6Addr = Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0x0a60, 10);
 
@@ -48,18 +49,20 @@ fn move_to(cgroup: &std::path::Path) {
         .unwrap_or_else(|error| panic!("write {}: {error}", procs.display()));
 }
 
-/// Makes [`SERVICE`]:`port` stand for these backends, under a new revision.
+/// Makes `port` of [`SERVICE`], or of [`SERVICE6`] if that is what the backends are, stand for these
+/// backends, under a new revision.
 fn put_service(
     datapath: &mut Datapath,
     port: u16,
     protocol: Protocol,
     revision: u32,
-    backends: &[(Ipv4Addr, u16)],
+    backends: &[(IpAddr, u16)],
 ) {
-    let frontend = Frontend { address: SERVICE.into(), port, protocol };
+    let address = if backends.iter().any(|(address, _)| address.is_ipv6()) { SERVICE6 } else { SERVICE };
+    let frontend = Frontend { address, port, protocol };
     let mut plan = Plan::default();
     for (slot, (address, port)) in (0u32..).zip(backends) {
-        let backend = Backend { address: IpAddr::V4(*address), port: *port };
+        let backend = Backend { address: *address, port: *port };
         plan.prepare.push(Write::PutBackend { revision, slot, backend });
     }
     let row = FrontendRow { revision, count: backends.len() as u32 };
@@ -99,13 +102,14 @@ fn without_backends_and_without_a_service_connections_are_refused() {
     let a = node.pod(5);
     let _inside = Inside::of(&node);
     put_service(node.datapath(), 80, Protocol::Tcp, 1, &[]);
-    for port in [80, 81] {
-        let error = connect(&a.netns, SERVICE, port, PATIENCE).unwrap_err();
+    for (address, port) in [(SERVICE, 80), (SERVICE, 81), (SERVICE6, 80)] {
+        let error = connect(&a.netns, address, port, PATIENCE).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{port}: {error}");
     }
-    let socket = udp(&a.netns, a.address, 0);
-    let error = socket.send_to(b"x", (SERVICE, 53)).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+    for (own, service) in a.both().into_iter().zip([SERVICE, SERVICE6]) {
+        let error = udp(&a.netns, own, 0).send_to(b"x", (service, 53)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+    }
     // Nothing was sent, so nothing was dropped.
     assert_eq!(node.datapath().stats().unwrap().drops, Default::default());
 }
@@ -179,6 +183,29 @@ fn a_socket_stays_with_a_backend_until_the_service_changes() {
 }
 
 #[test]
+fn services_of_ipv6_have_backends_of_ipv6() {
+    let fabric = Fabric::new();
+    let mut node = Node::new(&fabric, 1);
+    let (a, b) = (node.pod(5), node.pod(6));
+    let _inside = Inside::of(&node);
+    put_service(node.datapath(), 80, Protocol::Tcp, 1, &[(b.address6, 8080)]);
+    put_service(node.datapath(), 53, Protocol::Udp, 2, &[(b.address6, 5353)]);
+    let listener = b.netns.run(|| TcpListener::bind((b.address6, 8080))).unwrap().unwrap();
+    let stream = connect(&a.netns, SERVICE6, 80, PATIENCE).unwrap();
+    assert_eq!(stream.peer_addr().unwrap(), SocketAddr::from((SERVICE6, 80)));
+    assert_eq!(listener.accept().unwrap().1.ip(), a.address6);
+    let (client, server) = (udp(&a.netns, a.address6, 0), udp(&b.netns, b.address6, 5353));
+    client.send_to(b"question", (SERVICE6, 53)).unwrap();
+    let (_, from) = server.recv_from(&mut [0; 16]).unwrap();
+    server.send_to(b"answer", from).unwrap();
+    assert_eq!(client.recv_from(&mut [0; 16]).unwrap().1, SocketAddr::from((SERVICE6, 53)));
+    // Untranslated, for it was made outside the cgroup: nobody has this address.
+    drop(_inside);
+    udp(&a.netns, a.address6, 0).send_to(b"x", (SERVICE6, 53)).unwrap();
+    assert_eq!(node.dropped(a.address6, SERVICE6).0, DropReason::NoService);
+}
+
+#[test]
 fn connected_datagram_sockets_are_translated_once() {
     let fabric = Fabric::new();
     let mut node = Node::new(&fabric, 1);
@@ -231,7 +258,7 @@ fn service_rows_come_back_as_they_were_written() {
     let fabric = Fabric::new();
     let mut node = Node::new(&fabric, 1);
     let mut expected = kilter_services::Tables::default();
-    let frontend = Frontend { address: SERVICE.into(), port: 53, protocol: Protocol::Udp };
+    let frontend = Frontend { address: SERVICE, port: 53, protocol: Protocol::Udp };
     let backend = Backend { address: Ipv4Addr::new(10, 244, 1, 9).into(), port: 5353 };
     let plan = Plan {
         prepare: vec![
@@ -258,6 +285,11 @@ fn service_rows_come_back_as_they_were_written() {
     assert_eq!(node.datapath().read_services().unwrap(), Default::default());
 }
 
+/// An address for each number.
+fn many(number: u32) -> IpAddr {
+    Ipv4Addr::from_bits(0x0a60_8000 + number).into()
+}
+
 #[test]
 fn tables_grow_under_traffic() {
     let fabric = Fabric::new();
@@ -270,11 +302,10 @@ fn tables_grow_under_traffic() {
     echo(&mut stream, 10);
     let mut plan = Plan::default();
     for revision in 2..=5_000u32 {
-        let address = Ipv4Addr::from_bits(0x0a60_8000 + revision);
-        let frontend = Frontend { address: address.into(), port: 80, protocol: Protocol::Tcp };
+        let frontend = Frontend { address: many(revision), port: 80, protocol: Protocol::Tcp };
         plan.switch.push(Write::PutFrontend { frontend, row: FrontendRow { revision, count: 2 } });
         for slot in 0..2 {
-            let backend = Backend { address: b.address.into(), port: 80 };
+            let backend = Backend { address: b.address, port: 80 };
             plan.prepare.push(Write::PutBackend { revision, slot, backend });
         }
     }
@@ -289,7 +320,7 @@ fn tables_grow_under_traffic() {
     server.join().unwrap();
     node.reopen();
     assert_eq!(node.datapath().stats().unwrap().tables["frontends"], 5_000);
-    for service in [SERVICE, Ipv4Addr::from_bits(0x0a60_8000 + 4_999)] {
+    for service in [SERVICE, many(4_999)] {
         let server = serve(&b.netns, b.address, 80);
         echo(&mut connect(&a.netns, service, 80, PATIENCE).unwrap(), 10);
         server.join().unwrap();

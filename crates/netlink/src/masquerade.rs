@@ -13,7 +13,6 @@ const TABLE: &str = "kilter";
 const CHAIN: &str = "postrouting";
 /// Where the kernel's own names put source NAT (`srcnat`, linux/netfilter_ipv4.h).
 const PRIORITY: u32 = 100;
-const FAMILY: NetfilterProtoFamily = NetfilterProtoFamily::IPv4;
 /// linux/netfilter/nf_tables.h, `enum nft_masq_attributes`; flags and port registers.
 const NFTA_MASQ_FLAGS: u16 = 1;
 const NFTA_MASQ_REG_PROTO_MIN: u16 = 2;
@@ -21,11 +20,38 @@ const NFTA_MASQ_REG_PROTO_MAX: u16 = 3;
 /// linux/netfilter/nf_nat.h, `NF_NAT_RANGE_PROTO_SPECIFIED`.
 const NF_NAT_RANGE_PROTO_SPECIFIED: u32 = 1 << 1;
 
+/// A version of IP. Each has tables of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Family {
+    /// Version 4, nftables' `ip`.
+    V4,
+    /// Version 6, nftables' `ip6`.
+    V6,
+}
+
+impl Family {
+    fn number(self) -> NetfilterProtoFamily {
+        match self {
+            Self::V4 => NetfilterProtoFamily::IPv4,
+            Self::V6 => NetfilterProtoFamily::IPv6,
+        }
+    }
+
+    fn table(self) -> &'static str {
+        match self {
+            Self::V4 => "the nftables table ip kilter",
+            Self::V6 => "the nftables table ip6 kilter",
+        }
+    }
+}
+
 /// Source NAT for what leaves the cluster: packets with exactly this mark that leave by this link get
 /// the link's address. Everything else is left alone, whatever its addresses: the data plane marks the
 /// flows that pods opened towards outside, and only those go through conntrack both ways.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Masquerade {
+    /// Of which packets.
+    pub family: Family,
     /// The mark that the data plane gives, not 0.
     pub mark: u32,
     /// Name of the uplink.
@@ -35,7 +61,7 @@ pub struct Masquerade {
 }
 
 impl Masquerade {
-    /// Puts this rule in place of whatever Kilter's table (`ip kilter`) held, in one transaction.
+    /// Puts this rule in place of whatever Kilter's table of the family held, in one transaction.
     /// Existing translations live on in conntrack.
     ///
     /// # Errors
@@ -50,25 +76,25 @@ impl Masquerade {
             self.rule(Some(17)),
             self.rule(None),
         ];
-        nft::transaction(namespace, "the nftables table ip kilter", FAMILY, changes)
+        nft::transaction(namespace, self.family.table(), self.family.number(), changes)
     }
 
-    /// What is in force in a namespace, if Kilter's table is there and holds what it should.
-    pub fn current(namespace: &NetNs) -> Result<Option<Self>, Error> {
+    /// What is in force for a family, if Kilter's table is there and holds what it should.
+    pub fn current(namespace: &NetNs, family: Family) -> Result<Option<Self>, Error> {
         let query =
             NfTablesMessage::GetRule(RuleMessage { attributes: vec![RuleAttribute::Table(TABLE.into())] });
-        let listed = nft::dump(namespace, FAMILY, query)?;
+        let listed = nft::dump(namespace, family.number(), query)?;
         let rules: Vec<_> = listed.iter().filter_map(rule_expressions).collect();
-        let Some(found) = rules.first().and_then(|rule| Self::decode(rule)) else { return Ok(None) };
+        let Some(found) = rules.first().and_then(|rule| Self::decode(family, rule)) else { return Ok(None) };
         let wanted = [found.expressions(Some(6)), found.expressions(Some(17)), found.expressions(None)];
         let same = rules.len() == wanted.len() && rules.iter().zip(&wanted).all(|(a, b)| a == b);
         Ok(same.then_some(found))
     }
 
-    /// Removes Kilter's table; it need not be there.
-    pub fn delete(namespace: &NetNs) -> Result<(), Error> {
+    /// Removes Kilter's table of a family; it need not be there.
+    pub fn delete(namespace: &NetNs, family: Family) -> Result<(), Error> {
         let changes = vec![NfTablesMessage::NewTable(table()), NfTablesMessage::DeleteTable(table())];
-        nft::transaction(namespace, "the nftables table ip kilter", FAMILY, changes)
+        nft::transaction(namespace, family.table(), family.number(), changes)
     }
 
     fn rule(&self, protocol: Option<u8>) -> NfTablesMessage {
@@ -105,12 +131,13 @@ impl Masquerade {
         all
     }
 
-    fn decode(rule: &[Expressions]) -> Option<Self> {
+    fn decode(family: Family, rule: &[Expressions]) -> Option<Self> {
         let values: Vec<&Vec<u8>> = rule.iter().filter_map(constant).collect();
         let [mark, link, _protocol, first, last] = values.as_slice() else { return None };
         let link = link.split(|byte| *byte == 0).next()?;
         let port = |bytes: &[u8]| Some(u16::from_be_bytes(bytes.get(..2)?.try_into().ok()?));
         Some(Self {
+            family,
             mark: u32::from_ne_bytes(mark.as_slice().try_into().ok()?),
             link: String::from_utf8(link.to_vec()).ok()?,
             ports: (port(first)?, port(last)?),

@@ -6,6 +6,9 @@ use kilter_netns::NetNs;
 
 use crate::Error;
 
+/// The name of a sysctl and the value that it is to have.
+pub type Setting = (String, &'static str);
+
 /// Sets one sysctl of a namespace, `net/ipv4/ip_forward` or `net.ipv4.ip_forward`. The first
 /// separator met decides, as in `sysctl(8)`, because names of links may contain dots.
 pub fn sysctl(namespace: &NetNs, key: &str, value: &str) -> Result<(), Error> {
@@ -14,7 +17,7 @@ pub fn sysctl(namespace: &NetNs, key: &str, value: &str) -> Result<(), Error> {
 
 /// Sets several sysctls of a namespace, in order, with one thread inside: `/proc/sys/net` shows the
 /// namespace of the thread that looks.
-pub fn sysctls(namespace: &NetNs, values: &[(&str, &str)]) -> Result<(), Error> {
+pub fn sysctls<K: AsRef<str> + Sync>(namespace: &NetNs, values: &[(K, &str)]) -> Result<(), Error> {
     let name = namespace.path().display().to_string();
     match namespace.run(|| write_all(&name, values)) {
         Ok(written) => written,
@@ -23,7 +26,7 @@ pub fn sysctls(namespace: &NetNs, values: &[(&str, &str)]) -> Result<(), Error> 
 }
 
 /// Sets several sysctls of the calling thread's own namespace.
-pub fn sysctls_here(values: &[(&str, &str)]) -> Result<(), Error> {
+pub fn sysctls_here<K: AsRef<str>>(values: &[(K, &str)]) -> Result<(), Error> {
     write_all("(this thread's)", values)
 }
 
@@ -38,8 +41,9 @@ pub fn read_sysctl(namespace: &NetNs, key: &str) -> Result<String, Error> {
     }
 }
 
-fn write_all(namespace: &str, values: &[(&str, &str)]) -> Result<(), Error> {
+fn write_all<K: AsRef<str>>(namespace: &str, values: &[(K, &str)]) -> Result<(), Error> {
     for (key, value) in values {
+        let key = key.as_ref();
         fs::write(path(key), value)
             .map_err(|source| Error::new("set sysctl", format!("{key}={value}"), namespace, source))?;
     }
@@ -53,8 +57,8 @@ fn path(key: &str) -> PathBuf {
     path
 }
 
-fn keys(values: &[(&str, &str)]) -> String {
-    values.iter().map(|(key, _)| *key).collect::<Vec<_>>().join(" ")
+fn keys<K: AsRef<str>>(values: &[(K, &str)]) -> String {
+    values.iter().map(|(key, _)| key.as_ref()).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]

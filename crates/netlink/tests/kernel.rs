@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 
 use kilter_netlink::{
-    Impairment, Masquerade, Neighbour, Netlink, Peer, Route, Veth, nftables, read_sysctl, sysctl, sysctls,
+    Family, Impairment, Masquerade, Neighbour, Netlink, Peer, Route, Veth, ipv6, nftables, read_sysctl,
+    sysctl, sysctls,
 };
 use kilter_netns::NetNs;
 
@@ -169,16 +170,18 @@ async fn sysctls_are_those_of_the_namespace() {
 #[test]
 fn masquerade_is_replaced_listed_and_deleted_whole() {
     let namespace = NetNs::create().unwrap();
-    assert_eq!(Masquerade::current(&namespace).unwrap(), None);
-    let mut wanted = Masquerade { mark: 0x6b6c_0001, link: "eth0".into(), ports: (40000, 49999) };
-    wanted.replace(&namespace).unwrap();
-    wanted.ports = (50000, 59999);
-    wanted.replace(&namespace).unwrap();
-    assert_eq!(nftables(&namespace).unwrap(), ["ip kilter"]);
-    assert_eq!(Masquerade::current(&namespace).unwrap(), Some(wanted));
-    Masquerade::delete(&namespace).unwrap();
-    Masquerade::delete(&namespace).unwrap();
-    assert_eq!(nftables(&namespace).unwrap(), Vec::<String>::new());
+    for (family, table) in [(Family::V4, "ip kilter"), (Family::V6, "ip6 kilter")] {
+        assert_eq!(Masquerade::current(&namespace, family).unwrap(), None);
+        let mut wanted = Masquerade { family, mark: 0x6b6c_0001, link: "eth0".into(), ports: (40000, 49999) };
+        wanted.replace(&namespace).unwrap();
+        wanted.ports = (50000, 59999);
+        wanted.replace(&namespace).unwrap();
+        assert_eq!(nftables(&namespace).unwrap(), [table]);
+        assert_eq!(Masquerade::current(&namespace, family).unwrap(), Some(wanted));
+        Masquerade::delete(&namespace, family).unwrap();
+        Masquerade::delete(&namespace, family).unwrap();
+        assert_eq!(nftables(&namespace).unwrap(), Vec::<String>::new());
+    }
 }
 
 /// Two machines on a wire: what carries the mark leaves with the link's address and a port of the
@@ -187,30 +190,73 @@ fn masquerade_is_replaced_listed_and_deleted_whole() {
 async fn only_marked_packets_are_masqueraded() {
     let (node, outside, outer, inner) = wired().await;
     let (link, peer) = (outer.link_index("klt0").await.unwrap(), inner.link_index("eth0").await.unwrap());
-    outer.add_address(link, "10.240.0.11/24".parse().unwrap()).await.unwrap();
-    outer.add_address(outer.link_index("lo").await.unwrap(), "10.244.1.7/32".parse().unwrap()).await.unwrap();
-    inner.add_address(peer, "10.240.0.1/24".parse().unwrap()).await.unwrap();
+    let lo = outer.link_index("lo").await.unwrap();
+    sysctls(&node, &ipv6::pod_side("klt0")).unwrap();
+    sysctls(&outside, &ipv6::pod_side("eth0")).unwrap();
+    for address in ["10.240.0.11/24", "fd00:240::11/64"] {
+        outer.add_address(link, address.parse().unwrap()).await.unwrap();
+    }
+    for address in ["10.244.1.7/32", "fd00:244:1::7/128"] {
+        outer.add_address(lo, address.parse().unwrap()).await.unwrap();
+    }
+    for address in ["10.240.0.1/24", "fd00:240::1/64"] {
+        inner.add_address(peer, address.parse().unwrap()).await.unwrap();
+    }
     outer.set_up(outer.link_index("lo").await.unwrap()).await.unwrap();
     outer.set_up(link).await.unwrap();
     inner.set_up(peer).await.unwrap();
-    Masquerade { mark: 77, link: "klt0".into(), ports: (40000, 40099) }.replace(&node).unwrap();
-
-    let server = outside.run(|| std::net::UdpSocket::bind("10.240.0.1:7000").unwrap()).unwrap();
-    server.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
-    let seen_as = |port: u16, mark: u32| {
-        let send = || {
-            let client = std::net::UdpSocket::bind(("10.244.1.7", port)).unwrap();
-            nix::sys::socket::setsockopt(&client, nix::sys::socket::sockopt::Mark, &mark).unwrap();
-            client.send_to(b"hello", "10.240.0.1:7000").unwrap();
+    for (family, own, node_ip, server) in [
+        (Family::V4, "10.244.1.7", "10.240.0.11", "10.240.0.1:7000"),
+        (Family::V6, "fd00:244:1::7", "fd00:240::11", "[fd00:240::1]:7000"),
+    ] {
+        Masquerade { family, mark: 77, link: "klt0".into(), ports: (40000, 40099) }.replace(&node).unwrap();
+        let listener = outside.run(|| std::net::UdpSocket::bind(server).unwrap()).unwrap();
+        listener.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
+        let seen_as = |port: u16, mark: u32| {
+            let send = || {
+                let client = std::net::UdpSocket::bind((ip(own), port)).unwrap();
+                nix::sys::socket::setsockopt(&client, nix::sys::socket::sockopt::Mark, &mark).unwrap();
+                client.send_to(b"hello", server).unwrap();
+            };
+            node.run(send).unwrap();
+            listener.recv_from(&mut [0; 16]).unwrap().1
         };
-        node.run(send).unwrap();
-        server.recv_from(&mut [0; 16]).unwrap().1
-    };
-    assert_eq!(seen_as(5000, 0).to_string(), "10.244.1.7:5000");
-    assert_eq!(seen_as(5001, 78).to_string(), "10.244.1.7:5001");
-    let mapped = seen_as(5002, 77);
-    assert_eq!(mapped.ip(), ip("10.240.0.11"));
-    assert!((40000..40100).contains(&mapped.port()), "{mapped}");
+        assert_eq!(seen_as(5000, 0), (ip(own), 5000).into());
+        assert_eq!(seen_as(5001, 78), (ip(own), 5001).into());
+        let mapped = seen_as(5002, 77);
+        assert_eq!(mapped.ip(), ip(node_ip));
+        assert!((40000..40100).contains(&mapped.port()), "{mapped}");
+    }
+}
+
+/// Bound at once, answered at once: no detection of duplicates, and no address that the link gives
+/// itself on the node's side.
+#[tokio::test]
+async fn a_pod_has_ipv6_from_the_moment_it_is_wired() {
+    let (node, pod, outer, inner) = wired().await;
+    let (host, peer) = (outer.link_index("klt0").await.unwrap(), inner.link_index("eth0").await.unwrap());
+    sysctls(&node, &ipv6::node_side("klt0")).unwrap();
+    sysctls(&node, &[ipv6::forwarding()]).unwrap();
+    sysctls(&pod, &ipv6::pod_side("eth0")).unwrap();
+    let (lo, gateway) = (outer.link_index("lo").await.unwrap(), ip("fe80::1"));
+    outer.add_address(lo, "fd00:9::9/128".parse().unwrap()).await.unwrap();
+    outer.set_up(lo).await.unwrap();
+    inner.add_address(peer, "fd00:244:1::7/128".parse().unwrap()).await.unwrap();
+    inner.set_up(peer).await.unwrap();
+    outer.set_up(host).await.unwrap();
+    for _twice in 0..2 {
+        inner.replace_neighbour(&Neighbour { link: peer, address: gateway, mac: HOST_MAC }).await.unwrap();
+        inner.replace_route(&Route::default_via(gateway, peer)).await.unwrap();
+        let neighbour = Neighbour { link: host, address: ip("fd00:244:1::7"), mac: POD_MAC };
+        outer.replace_neighbour(&neighbour).await.unwrap();
+        outer.replace_unreachable("fd00:244:1::/64".parse().unwrap()).await.unwrap();
+        outer.replace_route(&Route::on_link("fd00:244:1::7/128".parse().unwrap(), host)).await.unwrap();
+    }
+    let listener = node.run(|| std::net::TcpListener::bind("[fd00:9::9]:7000").unwrap()).unwrap();
+    let client = pod.run(|| std::net::TcpStream::connect("[fd00:9::9]:7000").unwrap()).unwrap();
+    let (_, from) = listener.accept().unwrap();
+    assert_eq!((from, from.ip()), (client.local_addr().unwrap(), ip("fd00:244:1::7")));
+    assert!(!outer.addresses().await.unwrap().iter().any(|(link, _)| *link == host));
 }
 
 /// A host plugged into a bridge, with the address of its interface.

@@ -4,13 +4,14 @@
 
 mod sockets;
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 use kilter_datapath::{Config, Datapath, DropReason, Endpoint, Event, EventSource, GATEWAY_MAC, NodeRoute};
 use kilter_model::{Direction, PortRange};
 use kilter_netns::NetNs;
@@ -72,18 +73,25 @@ fn ifindex(netns: &NetNs, name: &str) -> u32 {
     index.unwrap_or_else(|error| panic!("index of {name}: {error}"))
 }
 
-/// The network between the nodes; its address stands for everything outside the cluster.
+/// The network between the nodes; its addresses stand for everything outside the cluster.
 pub struct Fabric {
     pub netns: TestNetNs,
 }
 
-pub const OUTSIDE: Ipv4Addr = Ipv4Addr::new(10, 240, 0, 1);
+/// What `both()` of pods and nodes has at which place: IPv4, IPv6.
+pub const FAMILIES: [usize; 2] = [0, 1];
+/// The fabric's addresses.
+pub const OUTSIDES: [IpAddr; 2] = [OUTSIDE, OUTSIDE6];
+
+pub const OUTSIDE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 240, 0, 1));
+pub const OUTSIDE6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd00, 0x240, 0, 0, 0, 0, 0, 1));
 
 impl Fabric {
     pub fn new() -> Self {
         let netns = TestNetNs::new("fabric");
         command(&netns, "ip link add br0 type bridge");
         command(&netns, "ip addr add 10.240.0.1/24 dev br0");
+        command(&netns, "ip addr add fd00:240::1/64 dev br0 nodad");
         command(&netns, "ip link set br0 up");
         Self { netns }
     }
@@ -102,15 +110,29 @@ pub struct Node {
 /// A pod on a node.
 pub struct Pod {
     pub netns: TestNetNs,
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
+    pub address6: IpAddr,
     pub ifindex: u32,
+}
+
+impl Pod {
+    /// Its addresses, one of each family, in the order of [`FAMILIES`].
+    pub fn both(&self) -> [IpAddr; 2] {
+        [self.address, self.address6]
+    }
+
+    pub fn endpoint(&self) -> Endpoint {
+        let addresses = BTreeSet::from(self.both());
+        Endpoint { ifindex: self.ifindex, addresses, mac: pod_mac(self.address) }
+    }
 }
 
 pub const ALLOW: RuleId = RuleId(1);
 pub const DENY: RuleId = RuleId(2);
 
 impl Node {
-    /// Node `number` of a fabric: 10.240.0.(10 + number), pods 10.244.number.0/24.
+    /// Node `number` of a fabric: 10.240.0.(10 + number), pods 10.244.number.0/24, and the same in
+    /// fd00:240:: and fd00:244:number::.
     pub fn new(fabric: &Fabric, number: u8) -> Self {
         Self::with(fabric, number, |_| {})
     }
@@ -121,26 +143,38 @@ impl Node {
         command(&netns, "ip link add eth0 type veth peer name up0");
         command(&netns, &format!("ip link set up0 netns {}", fabric.netns.path().display()));
         command(&fabric.netns, &format!("ip link set up0 name {host} master br0 up"));
-        command(&netns, &format!("ip addr add 10.240.0.{}/24 dev eth0", 10 + number));
-        command(&netns, "ip link set eth0 up");
-        command(&netns, "ip route add default via 10.240.0.1");
-        for (key, value) in [("ipv4/ip_forward", "1"), ("ipv4/conf/all/rp_filter", "0")] {
+        for (key, value) in [
+            ("ipv4/ip_forward", "1"),
+            ("ipv4/conf/all/rp_filter", "0"),
+            ("ipv6/conf/all/forwarding", "1"),
+            ("ipv6/conf/eth0/accept_dad", "0"),
+        ] {
             sysctl(&netns, key, value);
         }
-        for other in (1..=2u8).filter(|other| *other != number) {
-            let route = format!("ip route add 10.244.{other}.0/24 via 10.240.0.{}", 10 + other);
-            command(&netns, &route);
+        let own = u16::from(10 + number);
+        command(&netns, &format!("ip addr add 10.240.0.{own}/24 dev eth0"));
+        command(&netns, &format!("ip addr add fd00:240::{own}/64 dev eth0 nodad"));
+        command(&netns, "ip link set eth0 up");
+        command(&netns, "ip route add default via 10.240.0.1");
+        command(&netns, "ip route add default via fd00:240::1");
+        let other = 3 - number;
+        let routes = routes(other);
+        for route in &routes {
+            command(&netns, &format!("ip route add {} via {}", route.prefix, route.next_hop));
         }
         let bpffs = BpfFs::mount();
         let cgroup = TestCgroup::new();
         let mut config = Config {
             pin_dir: bpffs.path().join("node"),
             node_name: format!("node-{number}"),
-            node_ip: Ipv4Addr::new(10, 240, 0, 10 + number),
+            node_ips: vec![
+                Ipv4Addr::new(10, 240, 0, 10 + number).into(),
+                format!("fd00:240::{own}").parse().unwrap(),
+            ],
             uplink_ifindex: ifindex(&netns, "eth0"),
-            pod_cidr: format!("10.244.{number}.0/24").parse().unwrap(),
-            cluster_pod_cidrs: vec!["10.244.0.0/16".parse().unwrap()],
-            service_cidr: "10.96.0.0/16".parse().unwrap(),
+            pod_cidrs: nets(&[&format!("10.244.{number}.0/24"), &format!("fd00:244:{number}::/64")]),
+            cluster_pod_cidrs: nets(&["10.244.0.0/16", "fd00:244::/32"]),
+            service_cidrs: nets(&["10.96.0.0/16", "fd00:96::/112"]),
             cgroup: cgroup.0.clone(),
             max_flows: 4096,
         };
@@ -148,15 +182,15 @@ impl Node {
         let (datapath, events) = open(&netns, &config);
         let mut node =
             Self { datapath: Some(datapath), config, netns, events, _bpffs: bpffs, _cgroup: cgroup };
-        let other = 3 - number;
-        node.datapath()
-            .set_routes(&[NodeRoute {
-                prefix: format!("10.244.{other}.0/24").parse().unwrap(),
-                next_hop: Ipv4Addr::new(10, 240, 0, 10 + other),
-            }])
-            .unwrap();
+        let nodes = routes.map(|route| NodeRoute { prefix: route.next_hop.into(), ..route });
+        node.datapath().set_routes(&[routes, nodes].concat()).unwrap();
         node.apply(base_rows());
         node
+    }
+
+    /// Its addresses, one of each family.
+    pub fn both(&self) -> [IpAddr; 2] {
+        [self.config.node_ips[0], self.config.node_ips[1]]
     }
 
     pub fn datapath(&mut self) -> &mut Datapath {
@@ -180,38 +214,40 @@ impl Node {
     /// A pod's namespace and link, up, but with no hooks yet.
     pub fn wire(&mut self, last: u8) -> Pod {
         let netns = TestNetNs::new("pod");
-        let [a, b, c, _] = self.config.pod_cidr.network().octets();
-        let address = Ipv4Addr::new(a, b, c, last);
+        let inside = |net: IpNet| net.hosts().find(|ip| net_host(*ip) == u16::from(last)).unwrap();
+        let [address, address6] = [inside(self.config.pod_cidrs[0]), inside(self.config.pod_cidrs[1])];
         let host = format!("p{last}");
-        let gateway = mac(GATEWAY_MAC);
+        let (gateway, own) = (mac(GATEWAY_MAC), mac(pod_mac(address)));
         command(&self.netns, &format!("ip link add {host} address {gateway} type veth peer name tmp{last}"));
         command(&self.netns, &format!("ip link set tmp{last} netns {}", netns.path().display()));
-        command(&netns, &format!("ip link set tmp{last} name eth0 address {}", mac(pod_mac(address))));
-        command(&netns, &format!("ip addr add {address}/32 dev eth0"));
+        command(&netns, &format!("ip link set tmp{last} name eth0 address {own}"));
         sysctl(&self.netns, &format!("ipv4/conf/{host}/rp_filter"), "0");
-        sysctl(&self.netns, &format!("ipv6/conf/{host}/disable_ipv6"), "1");
-        sysctl(&netns, "ipv6/conf/eth0/disable_ipv6", "1");
+        sysctl(&self.netns, &format!("ipv6/conf/{host}/addr_gen_mode"), "1");
+        for (key, value) in [("accept_dad", "0"), ("accept_ra", "0")] {
+            sysctl(&netns, &format!("ipv6/conf/eth0/{key}"), value);
+        }
         command(&netns, "ip link set eth0 up");
-        command(&netns, &format!("ip neigh add 169.254.1.1 lladdr {gateway} nud permanent dev eth0"));
-        command(&netns, "ip route add default via 169.254.1.1 dev eth0 onlink");
         command(&self.netns, &format!("ip link set {host} up"));
-        command(&self.netns, &format!("ip route add {address}/32 dev {host}"));
-        let neighbour = mac(pod_mac(address));
-        command(&self.netns, &format!("ip neigh add {address} lladdr {neighbour} nud permanent dev {host}"));
+        for (gateway_ip, address) in [("169.254.1.1", address), ("fe80::1", address6)] {
+            command(&netns, &format!("ip addr add {address} dev eth0"));
+            command(&netns, &format!("ip neigh add {gateway_ip} lladdr {gateway} nud permanent dev eth0"));
+            command(&netns, &format!("ip route add default via {gateway_ip} dev eth0 onlink"));
+            command(&self.netns, &format!("ip route add {address} dev {host}"));
+            command(&self.netns, &format!("ip neigh add {address} lladdr {own} nud permanent dev {host}"));
+        }
         let ifindex = ifindex(&self.netns, &host);
-        Pod { netns, address, ifindex }
+        Pod { netns, address, address6, ifindex }
     }
 
     /// Hooks and rows of a pod.
     pub fn load(&mut self, pod: &Pod) {
-        let endpoint = Endpoint { address: pod.address, ifindex: pod.ifindex, mac: pod_mac(pod.address) };
         let netns = NetNs::open(self.netns.path()).unwrap();
         let datapath = self.datapath.as_mut().unwrap();
-        netns.run(|| datapath.attach_pod(endpoint)).unwrap().unwrap();
-        self.apply(vec![
-            Write::PutClass { prefix: IpNet::from(IpAddr::V4(pod.address)), class: ClassId(1) },
-            Write::PutPosture { address: IpAddr::V4(pod.address), posture: OPEN },
-        ]);
+        netns.run(|| datapath.attach_pod(pod.endpoint())).unwrap().unwrap();
+        for address in pod.both() {
+            self.class(address, ClassId(1));
+        }
+        self.posture(pod, OPEN);
     }
 
     /// Rows written as the switching part of a plan.
@@ -221,11 +257,11 @@ impl Node {
     }
 
     pub fn posture(&mut self, pod: &Pod, posture: PostureId) {
-        self.apply(vec![Write::PutPosture { address: IpAddr::V4(pod.address), posture }]);
+        self.apply(pod.both().map(|address| Write::PutPosture { address, posture }).into());
     }
 
-    pub fn class(&mut self, address: Ipv4Addr, class: ClassId) {
-        self.apply(vec![Write::PutClass { prefix: IpNet::from(IpAddr::V4(address)), class }]);
+    pub fn class(&mut self, address: IpAddr, class: ClassId) {
+        self.apply(vec![Write::PutClass { prefix: address.into(), class }]);
     }
 
     /// Waits for an event that `wanted` accepts, and returns it.
@@ -246,7 +282,7 @@ impl Node {
 
     /// Waits for a drop from one address to another.
     #[track_caller]
-    pub fn dropped(&mut self, from: Ipv4Addr, to: Ipv4Addr) -> (DropReason, Direction, Option<RuleId>) {
+    pub fn dropped(&mut self, from: IpAddr, to: IpAddr) -> (DropReason, Direction, Option<RuleId>) {
         let event = self.event(
             |event| matches!(event, Event::Drop { from: f, to: t, .. } if f.ip() == from && t.ip() == to),
         );
@@ -267,10 +303,33 @@ fn open(netns: &NetNs, config: &Config) -> (Datapath, EventSource) {
     (datapath, events)
 }
 
-/// 02:6b: and the address, as the agent makes it.
-pub fn pod_mac(address: Ipv4Addr) -> [u8; 6] {
-    let [a, b, c, d] = address.octets();
+/// 02:6b: and the pod's IPv4 address, as the agent makes it.
+pub fn pod_mac(address: IpAddr) -> [u8; 6] {
+    let IpAddr::V4(v4) = address else { panic!("named after the IPv4 address, not {address}") };
+    let [a, b, c, d] = v4.octets();
     [0x02, 0x6b, a, b, c, d]
+}
+
+fn net_host(address: IpAddr) -> u16 {
+    match address {
+        IpAddr::V4(v4) => v4.octets()[3].into(),
+        IpAddr::V6(v6) => v6.segments()[7],
+    }
+}
+
+fn nets(texts: &[&str]) -> Vec<IpNet> {
+    texts.iter().map(|text| text.parse().unwrap()).collect()
+}
+
+/// The routes to the pods of node `number`.
+fn routes(number: u8) -> [NodeRoute; 2] {
+    [("10.244.N.0/24", "10.240.0.M"), ("fd00:244:N::/64", "fd00:240::M")].map(|(prefix, next_hop)| {
+        let (n, m) = (number.to_string(), (10 + number).to_string());
+        NodeRoute {
+            prefix: prefix.replace('N', &n).parse().unwrap(),
+            next_hop: next_hop.replace('M', &m).parse().unwrap(),
+        }
+    })
 }
 
 pub fn mac(bytes: [u8; 6]) -> String {
@@ -293,14 +352,15 @@ fn base_rows() -> Vec<Write> {
     let allow = Decision { verdict: Verdict::Allow, rule: ALLOW };
     let deny = Decision { verdict: Verdict::Deny, rule: DENY };
     let (all, none, friends) = (SetId(1), SetId(2), SetId(3));
-    let everywhere: Ipv4Net = "0.0.0.0/0".parse().unwrap();
     let mut rows = vec![
         Write::PutSet { set: all, default: allow },
         Write::PutSet { set: none, default: deny },
         Write::PutSet { set: friends, default: deny },
         Write::PutException { set: friends, class: FRIEND, decision: allow },
-        Write::PutClass { prefix: everywhere.into(), class: ClassId(1) },
     ];
+    rows.extend(
+        nets(&["0.0.0.0/0", "::/0"]).into_iter().map(|prefix| Write::PutClass { prefix, class: ClassId(1) }),
+    );
     let mut interval = |posture, direction, protocol, first, last, set| {
         let ports = PortRange { first, last };
         rows.push(Write::PutInterval { interval: Interval { posture, direction, protocol, ports }, set });
@@ -330,7 +390,7 @@ fn base_rows() -> Vec<Write> {
 #[track_caller]
 pub fn masquerade(node: &Node) {
     let rules = format!(
-        "table ip t {{\nchain c {{\ntype nat hook postrouting priority 100;\n\
+        "table inet t {{\nchain c {{\ntype nat hook postrouting priority 100;\n\
          oifname \"eth0\" meta mark {:#x} masquerade\n}}\n}}\n",
         kilter_datapath::EGRESS_MARK
     );

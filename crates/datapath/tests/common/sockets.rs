@@ -1,7 +1,7 @@
 //! Sockets of tests: made inside a namespace, used from outside.
 
 use std::io::{Read, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use kilter_netns::NetNs;
@@ -9,7 +9,7 @@ use kilter_netns::NetNs;
 use super::PATIENCE;
 
 /// An echo server over TCP in a namespace; it ends with the first connection that does.
-pub fn serve(netns: &NetNs, address: Ipv4Addr, port: u16) -> std::thread::JoinHandle<()> {
+pub fn serve(netns: &NetNs, address: IpAddr, port: u16) -> std::thread::JoinHandle<()> {
     let listener = netns.run(|| TcpListener::bind((address, port))).unwrap().unwrap();
     std::thread::spawn(move || {
         let Ok((mut stream, _)) = listener.accept() else { return };
@@ -22,8 +22,8 @@ pub fn serve(netns: &NetNs, address: Ipv4Addr, port: u16) -> std::thread::JoinHa
     })
 }
 
-pub fn connect(netns: &NetNs, to: Ipv4Addr, port: u16, timeout: Duration) -> std::io::Result<TcpStream> {
-    let to = SocketAddr::V4(SocketAddrV4::new(to, port));
+pub fn connect(netns: &NetNs, to: IpAddr, port: u16, timeout: Duration) -> std::io::Result<TcpStream> {
+    let to = SocketAddr::new(to, port);
     let stream = netns.run(|| TcpStream::connect_timeout(&to, timeout)).unwrap()?;
     stream.set_read_timeout(Some(PATIENCE))?;
     Ok(stream)
@@ -43,7 +43,7 @@ pub fn echo(stream: &mut TcpStream, length: usize) {
 }
 
 #[track_caller]
-pub fn assert_reaches(from: &NetNs, server: &NetNs, to: Ipv4Addr, port: u16) {
+pub fn assert_reaches(from: &NetNs, server: &NetNs, to: IpAddr, port: u16) {
     let thread = serve(server, to, port);
     let mut stream = connect(from, to, port, PATIENCE).unwrap();
     echo(&mut stream, 10);
@@ -53,7 +53,7 @@ pub fn assert_reaches(from: &NetNs, server: &NetNs, to: Ipv4Addr, port: u16) {
 }
 
 /// A UDP socket in a namespace, whose reads give up after [`PATIENCE`].
-pub fn udp(netns: &NetNs, address: Ipv4Addr, port: u16) -> UdpSocket {
+pub fn udp(netns: &NetNs, address: IpAddr, port: u16) -> UdpSocket {
     let socket = netns.run(|| UdpSocket::bind((address, port))).unwrap().unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     socket
