@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 use crate::commands::connections::ConnectionsArgs;
 use crate::commands::diff::DiffArgs;
@@ -36,6 +36,7 @@ Examples:
   kilter up                                   the current directory
   kilter up -f shop/ -f policies/ --name shop
   kilter up -f app.yaml -f kustomize/components/network-policies --nodes 5
+  kilter up -f shop/ --ip-family dual
   helm template chart/ | kilter up -f -")]
     Up(UpArgs),
     /// What runs in a twin, and what does not and why.
@@ -155,15 +156,19 @@ pub struct UpArgs {
     /// How many nodes.
     #[arg(long, default_value_t = 3)]
     pub nodes: u32,
-    /// Where pods' addresses come from; each node gets a /24 of it.
-    #[arg(long, default_value = "10.244.0.0/16")]
-    pub pod_cidr: Ipv4Net,
-    /// Where Services' addresses come from.
-    #[arg(long, default_value = "10.96.0.0/16")]
-    pub service_cidr: Ipv4Net,
-    /// The nodes' own subnet.
-    #[arg(long, default_value = "10.240.0.0/16")]
-    pub node_subnet: Ipv4Net,
+    /// Which address families nodes, pods and Services have.
+    #[arg(long, value_enum, default_value = "ipv4")]
+    pub ip_family: IpFamily,
+    /// Where pods' addresses come from, at most one range of each family; each node gets a /24 of IPv4, a
+    /// /64 of IPv6 [default: 10.244.0.0/16, fd00:244::/48].
+    #[arg(long, value_delimiter = ',', value_name = "CIDR[,CIDR]")]
+    pub pod_cidr: Vec<IpNet>,
+    /// Where Services' addresses come from [default: 10.96.0.0/16, fd00:96::/108].
+    #[arg(long, value_delimiter = ',', value_name = "CIDR[,CIDR]")]
+    pub service_cidr: Vec<IpNet>,
+    /// The nodes' own subnets [default: 10.240.0.0/16, fd00:240::/64].
+    #[arg(long, value_delimiter = ',', value_name = "CIDR[,CIDR]")]
+    pub node_subnet: Vec<IpNet>,
     /// Make the twin the current context of kubectl.
     #[arg(long)]
     pub use_context: bool,
@@ -173,6 +178,17 @@ pub struct UpArgs {
     /// How long to wait for every pod to be ready, in seconds.
     #[arg(long, default_value_t = 120, value_name = "SECONDS")]
     pub timeout: u64,
+}
+
+/// The families of a twin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum IpFamily {
+    /// IPv4 alone.
+    Ipv4,
+    /// IPv6 alone.
+    Ipv6,
+    /// Both; IPv4 is the primary one, in which Services are that do not ask for a family.
+    Dual,
 }
 
 /// `kilter down`.

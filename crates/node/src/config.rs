@@ -1,7 +1,7 @@
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 /// What a node process is started with.
@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 pub struct Config {
     /// The node's name.
     pub node: String,
-    /// Its address in the node subnet.
-    pub address: Ipv4Addr,
+    /// Its addresses in the node subnets, the primary family's first, here and below.
+    pub addresses: Vec<IpAddr>,
     /// The link that carries its traffic with other nodes.
     pub uplink: String,
     /// Its network namespace.
@@ -30,13 +30,13 @@ pub struct Config {
     /// The pause program.
     pub pause: PathBuf,
     /// Its pods' addresses.
-    pub pod_cidr: Ipv4Net,
+    pub pod_cidrs: Vec<IpNet>,
     /// All pods' addresses.
-    pub cluster_pod_cidr: Ipv4Net,
+    pub cluster_pod_cidrs: Vec<IpNet>,
     /// All Services' addresses.
-    pub service_cidr: Ipv4Net,
-    /// The cluster IP of DNS, for pods' resolv.conf.
-    pub dns_address: Ipv4Addr,
+    pub service_cidrs: Vec<IpNet>,
+    /// The cluster IPs of DNS, for pods' resolv.conf.
+    pub dns_addresses: Vec<IpAddr>,
     /// The domain of Service names.
     pub cluster_domain: String,
     /// Wait out the probes' `initialDelaySeconds` even though a stand-in starts at once.

@@ -1,6 +1,6 @@
 //! Cluster DNS: one zone for the node, served inside each of its DNS pods.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyhow::{Context, Result, bail};
 use kilter_dns::{Identity, Sockets, Zone, serve};
@@ -16,7 +16,7 @@ const PORT: u16 = 53;
 pub fn zone(config: &Config) -> Result<Zone> {
     Ok(Zone::new(kilter_dns::Config {
         domain: config.cluster_domain.clone(),
-        networks: vec![config.cluster_pod_cidr.into(), config.service_cidr.into()],
+        networks: [config.cluster_pod_cidrs.as_slice(), &config.service_cidrs].concat(),
     })?)
 }
 
@@ -33,7 +33,12 @@ async fn start(pod: BuiltinPod, zone: Zone) -> Result<Stop> {
         bail!("kilter.dev/run: {} is not something a node serves; `dns` is", pod.run);
     }
     let netns = NetNs::open(&pod.netns)?;
-    let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT));
+    // A socket of IPv6 serves IPv4 too.
+    let any = match pod.addresses.iter().any(IpAddr::is_ipv6) {
+        true => IpAddr::from(Ipv6Addr::UNSPECIFIED),
+        false => IpAddr::from(Ipv4Addr::UNSPECIFIED),
+    };
+    let address = SocketAddr::new(any, PORT);
     let sockets = Sockets::open(&netns, address)
         .with_context(|| format!("open port {PORT} in {}/{}", pod.namespace, pod.name))?;
     let identity = Identity { strings: vec![format!("{}/{}", pod.namespace, pod.name), pod.uid.to_string()] };

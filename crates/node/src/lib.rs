@@ -10,6 +10,7 @@ mod control;
 mod dns;
 mod updates;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -79,11 +80,11 @@ impl Node {
 fn agent_config(config: &Config) -> kilter_agent::Config {
     kilter_agent::Config {
         node: config.node.as_str().into(),
-        addresses: vec![config.address.into()],
+        addresses: config.addresses.clone(),
         uplink: config.uplink.clone(),
-        pod_cidrs: vec![config.pod_cidr.into()],
-        cluster_pod_cidrs: vec![config.cluster_pod_cidr.into()],
-        service_cidrs: vec![config.service_cidr.into()],
+        pod_cidrs: config.pod_cidrs.clone(),
+        cluster_pod_cidrs: config.cluster_pod_cidrs.clone(),
+        service_cidrs: config.service_cidrs.clone(),
         cgroup: config.cgroup.clone(),
         pins: config.pins.clone(),
         ipam: config.directory.join("ipam"),
@@ -96,8 +97,8 @@ fn pods_config(config: &Config, client: kube::Client, zone: kilter_dns::Zone) ->
     let plugins = config.cni_plugin.parent().context("BUG: the CNI plugin has no directory")?;
     Ok(kilter_pods::Config {
         node: config.node.clone(),
-        node_ip: config.address.into(),
-        pod_cidrs: vec![config.pod_cidr.into()],
+        node_ips: config.addresses.clone(),
+        pod_cidrs: config.pod_cidrs.clone(),
         labels: Default::default(),
         client,
         state_dir: config.directory.join("pods"),
@@ -110,7 +111,7 @@ fn pods_config(config: &Config, client: kube::Client, zone: kilter_dns::Zone) ->
             "agentSocket": config.agent_socket(),
         }),
         dns: kilter_pods::Dns {
-            servers: vec![config.dns_address.into()],
+            servers: config.dns_addresses.clone(),
             domain: config.cluster_domain.clone(),
         },
         kubelet_api: kubelet_api(config)?,
@@ -127,8 +128,9 @@ fn kubelet_api(config: &Config) -> Result<KubeletApi> {
         .and_then(Iterator::collect)
         .with_context(|| format!("read {}", certificate.display()))?;
     let key = PrivateKeyDer::from_pem_file(&key).with_context(|| format!("read {}", key.display()))?;
+    let primary = *config.addresses.first().context("the node has no address")?;
     Ok(KubeletApi {
-        listen: (config.address, KUBELET_PORT).into(),
+        listen: SocketAddr::new(primary, KUBELET_PORT),
         token: config.kubelet_token.clone(),
         tls: Some((chain, key)),
     })

@@ -17,8 +17,8 @@ use crate::sandbox::Dns;
 pub struct Config {
     /// The node's name.
     pub node: String,
-    /// The node's address.
-    pub node_ip: IpAddr,
+    /// The node's addresses, the primary family's first.
+    pub node_ips: Vec<IpAddr>,
     /// `spec.podCIDRs` of the node.
     pub pod_cidrs: Vec<IpNet>,
     /// Labels of the node besides the well-known ones.

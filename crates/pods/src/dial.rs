@@ -21,9 +21,9 @@ enum Socket {
 ///
 /// The sockets are made by a thread that has entered the pod's namespace. They are of this
 /// process's cgroup, so what its hooks do at connect time happens to them as to the pod's own.
-pub async fn from_pod(netns: &Path, address: IpAddr, probes: Vec<Probe>) -> Vec<Outcome> {
+pub async fn from_pod(netns: &Path, addresses: &[IpAddr], probes: Vec<Probe>) -> Vec<Outcome> {
     let wanted: Vec<(bool, SocketAddr)> =
-        probes.iter().map(|probe| (probe.protocol == "UDP", local_address(probe.to, address))).collect();
+        probes.iter().map(|probe| (probe.protocol == "UDP", local_address(probe.to, addresses))).collect();
     let netns = netns.to_path_buf();
     let made =
         tokio::task::spawn_blocking(move || -> Result<Vec<io::Result<Socket>>, kilter_netns::Error> {
@@ -43,13 +43,14 @@ pub async fn from_pod(netns: &Path, address: IpAddr, probes: Vec<Probe>) -> Vec<
     futures::future::join_all(attempts).await
 }
 
-/// The pod's address if it can reach the destination, else whatever the kernel chooses.
-fn local_address(to: SocketAddr, address: IpAddr) -> SocketAddr {
-    match (to.is_ipv4(), address.is_ipv4()) {
-        (true, true) | (false, false) => SocketAddr::new(address, 0),
-        (true, false) => SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0),
-        (false, true) => SocketAddr::new(std::net::Ipv6Addr::UNSPECIFIED.into(), 0),
-    }
+/// The pod's address of the destination's family, else whatever the kernel chooses.
+fn local_address(to: SocketAddr, addresses: &[IpAddr]) -> SocketAddr {
+    let any = match to {
+        SocketAddr::V4(_) => IpAddr::from(Ipv4Addr::UNSPECIFIED),
+        SocketAddr::V6(_) => IpAddr::from(std::net::Ipv6Addr::UNSPECIFIED),
+    };
+    let own = addresses.iter().copied().find(|own| own.is_ipv4() == to.is_ipv4());
+    SocketAddr::new(own.unwrap_or(any), 0)
 }
 
 fn make(udp: bool, local: SocketAddr) -> io::Result<Socket> {

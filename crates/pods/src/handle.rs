@@ -113,8 +113,8 @@ impl Handle {
     async fn probe_from(&self, uid: &str, probes: Vec<Probe>) -> Vec<Outcome> {
         let entry = self.shared.registry.get(uid);
         let sandbox = entry.as_ref().and_then(|entry| entry.sandbox.as_ref());
-        match sandbox.and_then(|sandbox| Some((sandbox, *sandbox.addresses.first()?))) {
-            Some((sandbox, address)) => dial::from_pod(&sandbox.netns, address, probes).await,
+        match sandbox {
+            Some(sandbox) => dial::from_pod(&sandbox.netns, &sandbox.addresses, probes).await,
             None => dial::all_failed(&probes, &format!("no pod with UID {uid} runs on this node")),
         }
     }

@@ -92,10 +92,14 @@ fn status(config: &Config, kubelet_api: SocketAddr, since: &Time) -> NodeStatus 
     let address = |kind: &str, address: String| NodeAddress { type_: kind.into(), address };
     let resources = capacity();
     NodeStatus {
-        addresses: Some(vec![
-            address("InternalIP", config.node_ip.to_string()),
-            address("Hostname", config.node.clone()),
-        ]),
+        addresses: Some(
+            config
+                .node_ips
+                .iter()
+                .map(|ip| address("InternalIP", ip.to_string()))
+                .chain([address("Hostname", config.node.clone())])
+                .collect(),
+        ),
         capacity: Some(resources.clone()),
         allocatable: Some(resources),
         conditions: Some(conditions(since)),

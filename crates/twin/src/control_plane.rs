@@ -30,9 +30,14 @@ pub fn enter(spec: &TwinSpec) -> Result<Sockets> {
     let host = TcpListener::bind((Ipv4Addr::LOCALHOST, previous_port(&layout).unwrap_or(0)))
         .context("listen on the machine's loopback")?;
     NetNs::open(layout.fabric())?.set()?;
-    let fabric = SocketAddr::from((spec.api_address(), API_PORT));
+    let fabric = api_socket(spec);
     let fabric = TcpListener::bind(fabric).with_context(|| format!("listen at {fabric} in the fabric"))?;
     Ok(Sockets { host, fabric })
+}
+
+/// Where the twin's own processes reach the API.
+fn api_socket(spec: &TwinSpec) -> SocketAddr {
+    SocketAddr::new(spec.api_addresses()[0], API_PORT)
 }
 
 /// The port that people's kubeconfigs name already, after a restart of the control plane.
@@ -74,8 +79,8 @@ fn config(spec: &TwinSpec, sockets: Sockets, pki: &Pki) -> Result<Config> {
         certificates: certificate_chain,
         key,
         tokens: vec![token(&pki.admin_token, "admin"), token(&pki.node_token, "system:nodes")],
-        service_cidrs: vec![spec.service_cidr.into()],
-        advertise: SocketAddr::from((spec.api_address(), API_PORT)),
+        service_cidrs: spec.service_cidrs.clone(),
+        advertise: api_socket(spec),
         kubelet: Kubelet {
             ca: certificates(&pki.ca_certificate)?.into_iter().next(),
             token: pki.node_token.clone(),
@@ -91,7 +96,7 @@ fn write_kubeconfigs(layout: &Layout, spec: &TwinSpec, pki: &Pki, port: u16) -> 
         let text = kubeconfig(&format!("https://{server}"), &pki.ca_certificate, token, &spec.context());
         pki::write_private(&path, &text)
     };
-    let fabric = SocketAddr::from((spec.api_address(), API_PORT));
+    let fabric = api_socket(spec);
     write(layout.admin_kubeconfig(), SocketAddr::from((Ipv4Addr::LOCALHOST, port)), &pki.admin_token)?;
     write(layout.node_kubeconfig(), fabric, &pki.node_token)
 }

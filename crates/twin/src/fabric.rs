@@ -1,12 +1,13 @@
 //! The fabric: the network that a twin's nodes are plugged into, and the nodes' namespaces.
 //!
-//! One bridge is the node subnet; the fabric's own address on it is the nodes' gateway, and its
-//! route table holds each node's block of pod addresses, as the route table of a VPC does.
+//! One bridge is the node subnet, of one family or both; the fabric's own addresses on it are the
+//! nodes' gateways, and its route table holds each node's blocks of pod addresses, as the route table of
+//! a VPC does.
 
 use std::net::IpAddr;
 
 use anyhow::{Context, Result};
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 use kilter_netlink::{Netlink, Peer, Route, Veth, sysctls};
 use kilter_netns::NetNs;
 
@@ -21,29 +22,48 @@ pub const UPLINK: &str = "eth0";
 /// Ethernet's usual MTU; native routing needs no less.
 const MTU: u32 = 1500;
 
-/// Makes the fabric's namespace with the node subnet in it.
+/// Makes the fabric's namespace with the node subnets in it.
 pub async fn create_fabric(layout: &Layout, spec: &TwinSpec) -> Result<Fabric> {
     let namespace = create_namespace(&layout.fabric())?;
-    sysctls(&namespace, &[("net.ipv4.ip_forward", "1"), ("net.ipv6.conf.all.disable_ipv6", "1")])?;
+    forward(&namespace, &spec.node_subnets)?;
     let netlink = Netlink::new(&namespace)?;
     let loopback = netlink.link_index("lo").await?;
     netlink.set_up(loopback).await?;
     netlink.create_bridge(BRIDGE).await?;
     let bridge = netlink.link_index(BRIDGE).await?;
-    let prefix = spec.node_subnet.prefix_len();
-    for address in [spec.gateway(), spec.api_address()] {
-        netlink.add_address(bridge, IpNet::new(address.into(), prefix)?).await?;
+    for (net, addresses) in spec.node_subnets.iter().zip(spec.gateways().iter().zip(spec.api_addresses())) {
+        for address in [*addresses.0, addresses.1] {
+            netlink.add_address(bridge, IpNet::new(address, net.prefix_len())?).await?;
+        }
     }
     netlink.set_up(bridge).await?;
-    Ok(Fabric { netlink, bridge, prefix, gateway: spec.gateway().into() })
+    Ok(Fabric { netlink, bridge, subnets: spec.node_subnets.clone(), gateways: spec.gateways() })
+}
+
+/// Makes a namespace forward packets of the families that there are subnets of, and be silent in the
+/// others. Who has which address is decided here, so nobody looks for duplicates or asks for routers.
+fn forward(namespace: &NetNs, subnets: &[IpNet]) -> Result<()> {
+    let ipv6 = subnets.iter().any(|net| net.addr().is_ipv6());
+    let disabled = if ipv6 { "0" } else { "1" };
+    let values = [
+        ("net.ipv4.ip_forward", "1"),
+        ("net.ipv4.conf.all.rp_filter", "0"),
+        ("net.ipv4.conf.default.rp_filter", "0"),
+        ("net.ipv6.conf.all.accept_dad", "0"),
+        ("net.ipv6.conf.default.accept_dad", "0"),
+        ("net.ipv6.conf.all.forwarding", "1"),
+        ("net.ipv6.conf.all.disable_ipv6", disabled),
+        ("net.ipv6.conf.default.disable_ipv6", disabled),
+    ];
+    Ok(sysctls(namespace, &values)?)
 }
 
 /// The fabric, as far as nodes are plugged into it.
 pub struct Fabric {
     netlink: Netlink,
     bridge: u32,
-    prefix: u8,
-    gateway: IpAddr,
+    subnets: Vec<IpNet>,
+    gateways: Vec<IpAddr>,
 }
 
 impl Fabric {
@@ -54,16 +74,7 @@ impl Fabric {
     }
 
     async fn plug(&self, namespace: &NetNs, node: &NodePlan) -> Result<()> {
-        sysctls(
-            namespace,
-            &[
-                ("net.ipv4.ip_forward", "1"),
-                ("net.ipv4.conf.all.rp_filter", "0"),
-                ("net.ipv4.conf.default.rp_filter", "0"),
-                ("net.ipv6.conf.all.disable_ipv6", "1"),
-                ("net.ipv6.conf.default.disable_ipv6", "1"),
-            ],
-        )?;
+        forward(namespace, &self.subnets)?;
         let peer = Peer { name: UPLINK, mac: None, namespace };
         self.netlink.create_veth(&Veth { name: &node.name, mac: None, mtu: MTU, peer }).await?;
         let port = self.netlink.link_index(&node.name).await?;
@@ -73,14 +84,17 @@ impl Fabric {
         let loopback = inside.link_index("lo").await?;
         inside.set_up(loopback).await?;
         let uplink = inside.link_index(UPLINK).await?;
-        inside.add_address(uplink, IpNet::new(node.address.into(), self.prefix)?).await?;
+        for (address, net) in node.addresses.iter().zip(&self.subnets) {
+            inside.add_address(uplink, IpNet::new(*address, net.prefix_len())?).await?;
+        }
         inside.set_up(uplink).await?;
         self.netlink.set_up(port).await?;
-        inside.replace_route(&Route::default_via(self.gateway, uplink)).await?;
-        self.route(node.pod_cidr, node).await
-    }
-
-    async fn route(&self, block: Ipv4Net, node: &NodePlan) -> Result<()> {
-        Ok(self.netlink.replace_route(&Route::via(block.into(), node.address.into(), self.bridge)).await?)
+        for gateway in &self.gateways {
+            inside.replace_route(&Route::default_via(*gateway, uplink)).await?;
+        }
+        for (block, address) in node.pod_cidrs.iter().zip(&node.addresses) {
+            self.netlink.replace_route(&Route::via(*block, *address, self.bridge)).await?;
+        }
+        Ok(())
     }
 }

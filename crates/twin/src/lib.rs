@@ -34,7 +34,7 @@ pub use paths::{Layout, ROOT, twins};
 pub use process::say_ready;
 pub use ready::{Readiness, WorkloadState};
 pub use signal::Termination;
-pub use spec::{NodePlan, SpecError, TwinSpec, check_name};
+pub use spec::{NodePlan, Role, SpecError, TwinSpec, check_name};
 pub use status::{NodeState, PodState, Status, is_running, running, status};
 pub use system::dns_workload;
 pub use up::{Step, Summary, UpOptions, up};

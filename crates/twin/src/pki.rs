@@ -21,7 +21,8 @@ const NODE_TOKEN: &str = "token.node";
 /// Makes a CA, the API's certificate and the tokens.
 pub fn create(layout: &Layout, spec: &TwinSpec) -> Result<Pki> {
     let names = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"].map(str::to_owned);
-    let addresses = ["127.0.0.1".to_owned(), spec.api_address().to_string(), spec.api_service_ip().to_string()];
+    let addresses = [spec.api_addresses(), spec.api_service_ips()].concat();
+    let addresses = addresses.iter().map(ToString::to_string).chain(["127.0.0.1".to_owned()]);
     let pki = generate(names.into_iter().chain(addresses)).context("make the twin's certificates")?;
     let directory = layout.pki();
     fs::create_dir(&directory)?;
@@ -56,7 +57,7 @@ pub fn read(layout: &Layout) -> Result<Pki> {
 
 /// A certificate for a node's kubelet.
 pub fn issue_kubelet(pki: &Pki, node: &NodePlan) -> Result<Certified> {
-    let names = [node.name.clone(), node.address.to_string()];
+    let names = std::iter::once(node.name.clone()).chain(node.addresses.iter().map(ToString::to_string));
     issue(&pki.ca_key, &format!("system:node:{}", node.name), names)
         .with_context(|| format!("make the certificate of {}", node.name))
 }

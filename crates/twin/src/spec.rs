@@ -1,8 +1,9 @@
 //! What a twin is made of: names and addresses, checked before anything is touched.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use kilter_model::Family;
 use serde::{Deserialize, Serialize};
 
 /// A twin as it was asked for, kept in `twin.json`.
@@ -12,12 +13,13 @@ pub struct TwinSpec {
     pub name: String,
     /// How many nodes.
     pub nodes: u32,
-    /// The nodes' own subnet.
-    pub node_subnet: Ipv4Net,
-    /// Where pods' addresses come from; each node gets a /24 of it.
-    pub pod_cidr: Ipv4Net,
+    /// The nodes' own subnets, one of each family that the twin has; the first family is the
+    /// primary one, here and below.
+    pub node_subnets: Vec<IpNet>,
+    /// Where pods' addresses come from; each node gets a /24 of IPv4, a /64 of IPv6.
+    pub pod_cidrs: Vec<IpNet>,
     /// Where Services' addresses come from.
-    pub service_cidr: Ipv4Net,
+    pub service_cidrs: Vec<IpNet>,
     /// The domain of Service names.
     pub cluster_domain: String,
     /// Wait out the probes' `initialDelaySeconds` even though a stand-in starts at once.
@@ -40,17 +42,29 @@ pub enum SpecError {
         /// What limits them.
         why: String,
     },
+    /// The ranges are not all of the same families, or two of one role are of one family.
+    #[error("the {role} has {found} and the twin {wanted}; give --ip-family, and {option} one range of each of its families")]
+    Families {
+        /// The ranges' role.
+        role: &'static str,
+        /// Its families.
+        found: String,
+        /// Those of the node subnets.
+        wanted: String,
+        /// The option that changes them.
+        option: &'static str,
+    },
     /// Two address ranges overlap.
     #[error("the {a} {a_net} overlaps the {b} {b_net}; choose another with {option}")]
     Overlap {
         /// The first range's role.
         a: &'static str,
         /// The first range.
-        a_net: Ipv4Net,
+        a_net: IpNet,
         /// The second range's role.
         b: &'static str,
         /// The second range.
-        b_net: Ipv4Net,
+        b_net: IpNet,
         /// The option that changes the first.
         option: &'static str,
     },
@@ -60,7 +74,7 @@ pub enum SpecError {
         /// The range's role.
         role: &'static str,
         /// The range.
-        net: Ipv4Net,
+        net: IpNet,
         /// The machine's address.
         address: IpAddr,
         /// The machine's link that holds it.
@@ -74,7 +88,7 @@ pub enum SpecError {
         /// The range's role.
         role: &'static str,
         /// The range.
-        net: Ipv4Net,
+        net: IpNet,
         /// What must fit.
         why: String,
         /// The option that changes it.
@@ -87,28 +101,95 @@ pub enum SpecError {
 pub struct NodePlan {
     /// `node-1`, `node-2`...
     pub name: String,
-    /// Its address in the node subnet.
-    pub address: Ipv4Addr,
-    /// Its block of pod addresses.
-    pub pod_cidr: Ipv4Net,
+    /// Its addresses in the node subnets, the primary family's first.
+    pub addresses: Vec<IpAddr>,
+    /// Its blocks of pod addresses.
+    pub pod_cidrs: Vec<IpNet>,
 }
 
-/// The prefix length of a node's block: 254 addresses, as the kubelet's default of 110 pods wants.
-const NODE_BLOCK: u8 = 24;
+/// The prefix length of a node's block: 254 addresses of IPv4, as the kubelet's default of 110 pods
+/// wants, and a whole subnet of IPv6 (RFC 4291).
+const fn node_block(family: Family) -> u8 {
+    match family {
+        Family::V4 => 24,
+        Family::V6 => 64,
+    }
+}
 /// Host numbers in the node subnet: the gateway, the API, and from here on nodes.
 const GATEWAY_HOST: u32 = 1;
 const API_HOST: u32 = 2;
 const FIRST_NODE_HOST: u32 = 11;
 
+/// What an address range is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// The nodes' own subnet.
+    NodeSubnet,
+    /// Pods.
+    PodCidr,
+    /// Services.
+    ServiceCidr,
+}
+
+impl Role {
+    const ALL: [Role; 3] = [Role::NodeSubnet, Role::PodCidr, Role::ServiceCidr];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Role::NodeSubnet => "node subnet",
+            Role::PodCidr => "pod CIDR",
+            Role::ServiceCidr => "Service CIDR",
+        }
+    }
+
+    const fn option(self) -> &'static str {
+        match self {
+            Role::NodeSubnet => "--node-subnet",
+            Role::PodCidr => "--pod-cidr",
+            Role::ServiceCidr => "--service-cidr",
+        }
+    }
+
+    /// The range of a family where nobody asks for another.
+    fn default_range(self, family: Family) -> IpNet {
+        match (self, family) {
+            (Role::NodeSubnet, Family::V4) => v4([10, 240, 0, 0], 16),
+            (Role::PodCidr, Family::V4) => v4([10, 244, 0, 0], 16),
+            (Role::ServiceCidr, Family::V4) => v4([10, 96, 0, 0], 16),
+            (Role::NodeSubnet, Family::V6) => v6(0x240, 64),
+            (Role::PodCidr, Family::V6) => v6(0x244, 48),
+            (Role::ServiceCidr, Family::V6) => v6(0x96, 108),
+        }
+    }
+
+    /// The ranges of these families, in their order: those given, and the default for the others.
+    /// One that is given and of no such family stays, for [`TwinSpec::validate`] to refuse.
+    pub fn ranges(self, families: &[Family], given: &[IpNet]) -> Vec<IpNet> {
+        let of = |family: &Family| given.iter().find(|net| Family::of(&net.addr()) == *family).copied();
+        let mut ranges: Vec<IpNet> =
+            families.iter().map(|family| of(family).unwrap_or(self.default_range(*family))).collect();
+        ranges.extend(given.iter().filter(|net| !ranges.contains(net)).copied().collect::<Vec<_>>());
+        ranges
+    }
+}
+
+fn families(ranges: &[IpNet]) -> Vec<Family> {
+    ranges.iter().map(|net| Family::of(&net.addr())).collect()
+}
+
+fn family_names(ranges: &[IpNet]) -> String {
+    families(ranges).iter().map(|family| family.name()).collect::<Vec<_>>().join(" and ")
+}
+
 impl TwinSpec {
-    /// The defaults, for a name.
-    pub fn named(name: &str) -> Self {
+    /// The defaults, for a name and the families that the twin has.
+    pub fn named(name: &str, families: &[Family]) -> Self {
         Self {
             name: name.to_owned(),
             nodes: 3,
-            node_subnet: net([10, 240, 0, 0], 16),
-            pod_cidr: net([10, 244, 0, 0], 16),
-            service_cidr: net([10, 96, 0, 0], 16),
+            node_subnets: Role::NodeSubnet.ranges(families, &[]),
+            pod_cidrs: Role::PodCidr.ranges(families, &[]),
+            service_cidrs: Role::ServiceCidr.ranges(families, &[]),
             cluster_domain: "cluster.local".to_owned(),
             honour_initial_delay: false,
             kubeconfig: None,
@@ -118,96 +199,108 @@ impl TwinSpec {
     /// Checks names, sizes and overlaps; `host` are this machine's addresses with their links.
     pub fn validate(&self, host: &[(String, IpAddr)]) -> Result<(), SpecError> {
         check_name(&self.name)?;
+        self.check_families()?;
         self.check_sizes()?;
-        let ranges = self.ranges();
-        for (i, (a, a_net, option)) in ranges.iter().enumerate() {
-            for (b, b_net, _) in &ranges[..i] {
-                if a_net.contains(&b_net.network()) || b_net.contains(&a_net.network()) {
-                    return Err(SpecError::Overlap { a, a_net: *a_net, b, b_net: *b_net, option });
+        let ranges: Vec<(Role, IpNet)> =
+            Role::ALL.iter().flat_map(|role| self.of(*role).iter().map(|net| (*role, *net))).collect();
+        for (i, (role, net)) in ranges.iter().enumerate() {
+            for (b, b_net) in &ranges[..i] {
+                if net.contains(&b_net.network()) || b_net.contains(&net.network()) {
+                    let (a, b, option) = (role.name(), b.name(), role.option());
+                    return Err(SpecError::Overlap { a, a_net: *net, b, b_net: *b_net, option });
                 }
             }
-            for (link, address) in host {
-                if let IpAddr::V4(v4) = address
-                    && a_net.contains(v4)
-                {
-                    return Err(SpecError::HostAddress {
-                        role: a,
-                        net: *a_net,
-                        address: *address,
-                        link: link.clone(),
-                        option,
-                    });
-                }
+            if let Some((link, address)) = host.iter().find(|(_, address)| net.contains(address)) {
+                return Err(SpecError::HostAddress {
+                    role: role.name(),
+                    net: *net,
+                    address: *address,
+                    link: link.clone(),
+                    option: role.option(),
+                });
             }
         }
         Ok(())
     }
 
-    fn ranges(&self) -> [(&'static str, Ipv4Net, &'static str); 3] {
-        [
-            ("node subnet", self.node_subnet, "--node-subnet"),
-            ("pod CIDR", self.pod_cidr, "--pod-cidr"),
-            ("Service CIDR", self.service_cidr, "--service-cidr"),
-        ]
+    fn of(&self, role: Role) -> &[IpNet] {
+        match role {
+            Role::NodeSubnet => &self.node_subnets,
+            Role::PodCidr => &self.pod_cidrs,
+            Role::ServiceCidr => &self.service_cidrs,
+        }
+    }
+
+    fn check_families(&self) -> Result<(), SpecError> {
+        let wanted = families(&self.node_subnets);
+        for role in Role::ALL {
+            let found = families(self.of(role));
+            if found != wanted || found.is_empty() || (found.len() > 1 && found[0] == found[1]) {
+                return Err(SpecError::Families {
+                    role: role.name(),
+                    found: family_names(self.of(role)),
+                    wanted: family_names(&self.node_subnets),
+                    option: role.option(),
+                });
+            }
+        }
+        Ok(())
     }
 
     fn check_sizes(&self) -> Result<(), SpecError> {
         if self.nodes == 0 {
             return Err(SpecError::Nodes { nodes: 0, why: "a cluster has at least one".into() });
         }
-        let blocks = 1u64 << NODE_BLOCK.saturating_sub(self.pod_cidr.prefix_len()).min(24);
-        if self.pod_cidr.prefix_len() > NODE_BLOCK || u64::from(self.nodes) > blocks {
-            return Err(SpecError::TooSmall {
-                role: "pod CIDR",
-                net: self.pod_cidr,
-                why: format!("each of {} nodes needs a /{NODE_BLOCK}", self.nodes),
-                option: "--pod-cidr",
-            });
+        let too_small = |role: Role, net: &IpNet, why: String| SpecError::TooSmall {
+            role: role.name(),
+            net: *net,
+            why,
+            option: role.option(),
+        };
+        for net in &self.pod_cidrs {
+            let block = node_block(Family::of(&net.addr()));
+            if net.prefix_len() > block || u64::from(self.nodes) > size(block - net.prefix_len()) {
+                let why = format!("each of {} nodes needs a /{block}", self.nodes);
+                return Err(too_small(Role::PodCidr, net, why));
+            }
         }
-        let hosts = 1u64 << (32 - self.node_subnet.prefix_len());
-        if u64::from(FIRST_NODE_HOST) + u64::from(self.nodes) + 1 > hosts {
-            return Err(SpecError::TooSmall {
-                role: "node subnet",
-                net: self.node_subnet,
-                why: format!("{} nodes and the gateway do not fit", self.nodes),
-                option: "--node-subnet",
-            });
+        for net in &self.node_subnets {
+            let hosts = size(net.max_prefix_len() - net.prefix_len());
+            if u64::from(FIRST_NODE_HOST) + u64::from(self.nodes) + 1 > hosts {
+                let why = format!("{} nodes and the gateway do not fit", self.nodes);
+                return Err(too_small(Role::NodeSubnet, net, why));
+            }
         }
-        if self.service_cidr.prefix_len() > 28 {
-            return Err(SpecError::TooSmall {
-                role: "Service CIDR",
-                net: self.service_cidr,
-                why: "DNS has the tenth address".into(),
-                option: "--service-cidr",
-            });
+        match self.service_cidrs.iter().find(|net| net.max_prefix_len() - net.prefix_len() < 4) {
+            Some(net) => Err(too_small(Role::ServiceCidr, net, "DNS has the tenth address".into())),
+            None => Ok(()),
         }
-        Ok(())
     }
 
-    /// The fabric's own address in the node subnet, the nodes' gateway.
-    pub fn gateway(&self) -> Ipv4Addr {
-        host(self.node_subnet, GATEWAY_HOST)
+    /// The fabric's own addresses in the node subnets, the nodes' gateways.
+    pub fn gateways(&self) -> Vec<IpAddr> {
+        self.node_subnets.iter().map(|net| host(net, GATEWAY_HOST)).collect()
     }
 
     /// Whether another twin of the same name would have the same nodes and addresses.
     pub fn has_addresses_of(&self, other: &Self) -> bool {
-        let plan = |s: &Self| (s.nodes, s.node_subnet, s.pod_cidr, s.service_cidr, s.cluster_domain.clone());
-        plan(self) == plan(other)
+        let plan = |spec: &Self| (spec.node_plans(), spec.service_cidrs.clone(), spec.cluster_domain.clone());
+        self.pod_cidrs == other.pod_cidrs && plan(self) == plan(other)
     }
 
-    /// Where the API listens in the fabric.
-    pub fn api_address(&self) -> Ipv4Addr {
-        host(self.node_subnet, API_HOST)
+    /// Where the API listens in the fabric; the first is where it is known to be.
+    pub fn api_addresses(&self) -> Vec<IpAddr> {
+        self.node_subnets.iter().map(|net| host(net, API_HOST)).collect()
     }
 
     /// The cluster IP of `kubernetes.default`.
-    pub fn api_service_ip(&self) -> Ipv4Addr {
-        host(self.service_cidr, 1)
+    pub fn api_service_ips(&self) -> Vec<IpAddr> {
+        self.service_cidrs.iter().map(|net| host(net, 1)).collect()
     }
 
-    /// The cluster IP of `kube-dns.kube-system`.
-    pub fn dns_service_ip(&self) -> Ipv4Addr {
-        host(self.service_cidr, 10)
+    /// The cluster IPs of `kube-dns.kube-system`.
+    pub fn dns_service_ips(&self) -> Vec<IpAddr> {
+        self.service_cidrs.iter().map(|net| host(net, 10)).collect()
     }
 
     /// The nodes, in order.
@@ -215,9 +308,8 @@ impl TwinSpec {
         (0..self.nodes)
             .map(|i| NodePlan {
                 name: format!("node-{}", i + 1),
-                address: host(self.node_subnet, FIRST_NODE_HOST + i),
-                pod_cidr: Ipv4Net::new(host(self.pod_cidr, i << (32 - NODE_BLOCK)), NODE_BLOCK)
-                    .expect("BUG: a /24 is a prefix length"),
+                addresses: self.node_subnets.iter().map(|net| host(net, FIRST_NODE_HOST + i)).collect(),
+                pod_cidrs: self.pod_cidrs.iter().map(|net| block(net, i)).collect(),
             })
             .collect()
     }
@@ -238,14 +330,37 @@ pub fn check_name(name: &str) -> Result<(), SpecError> {
     if fits { Ok(()) } else { Err(SpecError::Name(name.to_owned())) }
 }
 
-fn net(octets: [u8; 4], prefix: u8) -> Ipv4Net {
-    Ipv4Net::new(octets.into(), prefix).expect("BUG: a default range is malformed")
+fn v4(octets: [u8; 4], prefix: u8) -> IpNet {
+    Ipv4Net::new(octets.into(), prefix).expect("BUG: a default range is malformed").into()
 }
 
-fn host(net: Ipv4Net, number: u32) -> Ipv4Addr {
-    Ipv4Addr::from(u32::from(net.network()) + number)
+/// `fd00:SECOND::/PREFIX`: unique local addresses (RFC 4193), of this machine only.
+fn v6(second: u16, prefix: u8) -> IpNet {
+    let network = Ipv6Addr::new(0xfd00, second, 0, 0, 0, 0, 0, 0);
+    Ipv6Net::new(network, prefix).expect("BUG: a default range is malformed").into()
 }
 
+/// How many things these bits can tell apart, as far as that matters.
+fn size(bits: u8) -> u64 {
+    1 << bits.min(40)
+}
+
+fn host(net: &IpNet, number: u32) -> IpAddr {
+    match net.network() {
+        IpAddr::V4(v4) => Ipv4Addr::from(u32::from(v4) + number).into(),
+        IpAddr::V6(v6) => Ipv6Addr::from(u128::from(v6) + u128::from(number)).into(),
+    }
+}
+
+/// A node's block of a range that has been validated.
+fn block(net: &IpNet, number: u32) -> IpNet {
+    let prefix = node_block(Family::of(&net.addr()));
+    let first = match net.network() {
+        IpAddr::V4(v4) => Ipv4Addr::from(u32::from(v4) + (number << (32 - prefix))).into(),
+        IpAddr::V6(v6) => Ipv6Addr::from(u128::from(v6) + (u128::from(number) << (128 - prefix))).into(),
+    };
+    IpNet::new(first, prefix).expect("BUG: a node's block has no prefix length")
+}
 
 #[cfg(test)]
 mod tests {
@@ -254,22 +369,45 @@ mod tests {
     use super::*;
 
     fn spec() -> TwinSpec {
-        TwinSpec::named("shop")
+        TwinSpec::named("shop", &[Family::V4])
+    }
+
+    fn net(text: &str) -> IpNet {
+        text.parse().unwrap()
     }
 
     #[test]
     fn the_defaults_are_valid_and_distinct() {
-        assert_eq!(spec().validate(&[]), Ok(()));
-        let plans = TwinSpec { nodes: 100, ..spec() }.node_plans();
-        let addresses: BTreeSet<_> = plans.iter().map(|p| p.address).collect();
-        let blocks: BTreeSet<_> = plans.iter().map(|p| p.pod_cidr).collect();
-        assert_eq!((addresses.len(), blocks.len()), (100, 100));
-        assert_eq!(plans[1].pod_cidr.to_string(), "10.244.1.0/24");
+        for families in [&[Family::V4][..], &[Family::V6], &[Family::V4, Family::V6]] {
+            let spec = TwinSpec { nodes: 100, ..TwinSpec::named("shop", families) };
+            assert_eq!(spec.validate(&[]), Ok(()));
+            let plans = spec.node_plans();
+            let addresses: BTreeSet<_> = plans.iter().flat_map(|p| &p.addresses).collect();
+            let blocks: BTreeSet<_> = plans.iter().flat_map(|p| &p.pod_cidrs).collect();
+            assert_eq!((addresses.len(), blocks.len()), (100 * families.len(), 100 * families.len()));
+        }
+        let plans = TwinSpec::named("shop", &[Family::V4, Family::V6]).node_plans();
+        assert_eq!(plans[1].pod_cidrs, [net("10.244.1.0/24"), net("fd00:244:0:1::/64")]);
+        assert_eq!(plans[1].addresses.iter().map(ToString::to_string).collect::<Vec<_>>(), ["10.240.0.12", "fd00:240::c"]);
+    }
+
+    #[test]
+    fn ranges_of_the_wrong_families_are_refused_with_what_to_do() {
+        let given = Role::PodCidr.ranges(&[Family::V4], &[net("fd00:1::/48")]);
+        assert_eq!(
+            TwinSpec { pod_cidrs: given, ..spec() }.validate(&[]).unwrap_err().to_string(),
+            "the pod CIDR has IPv4 and IPv6 and the twin IPv4; give --ip-family, and --pod-cidr one range of each of its families"
+        );
+        let given = Role::PodCidr.ranges(&[Family::V4, Family::V6], &[net("fd00:1::/48")]);
+        assert_eq!(given, [net("10.244.0.0/16"), net("fd00:1::/48")]);
+        let twice = vec![net("10.1.0.0/16"), net("10.2.0.0/16")];
+        let spec = TwinSpec { node_subnets: twice, ..spec() };
+        assert!(matches!(spec.validate(&[]), Err(SpecError::Families { .. })));
     }
 
     #[test]
     fn a_service_cidr_within_the_pod_cidr_is_refused_with_what_to_do() {
-        let spec = TwinSpec { service_cidr: net([10, 244, 128, 0], 20), ..spec() };
+        let spec = TwinSpec { service_cidrs: vec![net("10.244.128.0/20")], ..spec() };
         assert_eq!(
             spec.validate(&[]).unwrap_err().to_string(),
             "the Service CIDR 10.244.128.0/20 overlaps the pod CIDR 10.244.0.0/16; choose another with --service-cidr"
@@ -290,7 +428,7 @@ mod tests {
         assert!(matches!(TwinSpec { nodes: 0, ..spec() }.validate(&[]), Err(SpecError::Nodes { .. })));
         assert!(matches!(TwinSpec { nodes: 257, ..spec() }.validate(&[]), Err(SpecError::TooSmall { .. })));
         assert!(matches!(
-            TwinSpec { pod_cidr: net([10, 244, 0, 0], 25), nodes: 1, ..spec() }.validate(&[]),
+            TwinSpec { pod_cidrs: vec![net("10.244.0.0/25")], nodes: 1, ..spec() }.validate(&[]),
             Err(SpecError::TooSmall { .. })
         ));
     }

@@ -33,7 +33,8 @@ fn dns_service(spec: &TwinSpec) -> Value {
             "labels": {"k8s-app": "kube-dns", "kubernetes.io/name": "CoreDNS"},
         },
         "spec": {
-            "clusterIP": spec.dns_service_ip().to_string(),
+            "clusterIPs": spec.dns_service_ips(),
+            "ipFamilyPolicy": "PreferDualStack",
             "selector": {"k8s-app": "kube-dns"},
             // A node asks its own; only where that is not ready does it ask the others.
             "trafficDistribution": "PreferSameNode",

@@ -229,7 +229,7 @@ fn node_config(
     let beside = |name: &str| own.with_file_name(name);
     Ok(kilter_node::Config {
         node: node.name.clone(),
-        address: node.address,
+        addresses: node.addresses.clone(),
         uplink: crate::UPLINK.to_owned(),
         namespace: layout.node_namespace(&node.name),
         cgroup,
@@ -239,10 +239,10 @@ fn node_config(
         kubelet_token: pki.node_token.clone(),
         cni_plugin: beside("kilter-cni"),
         pause: beside("kilter-pause"),
-        pod_cidr: node.pod_cidr,
-        cluster_pod_cidr: spec.pod_cidr,
-        service_cidr: spec.service_cidr,
-        dns_address: spec.dns_service_ip(),
+        pod_cidrs: node.pod_cidrs.clone(),
+        cluster_pod_cidrs: spec.pod_cidrs.clone(),
+        service_cidrs: spec.service_cidrs.clone(),
+        dns_addresses: spec.dns_service_ips(),
         cluster_domain: spec.cluster_domain.clone(),
         honour_initial_delay: spec.honour_initial_delay,
     })

@@ -1,9 +1,9 @@
 //! What to try, and what the model says will happen.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use kilter_model::{Cluster, NamespacedName, Pod, Protocol, Service, Uid};
+use kilter_model::{Cluster, Locality, NamespacedName, Pod, Protocol, Service, ServicePort, Uid};
 use kilter_policy::Verdict;
 use kilter_policy::naive::{Answer, Party, Query, evaluate};
 use serde::Serialize;
@@ -69,14 +69,23 @@ pub fn plan(cluster: &Cluster) -> Vec<Trial> {
     for from in &pods {
         for to in &pods {
             for (protocol, port) in ports.get(&to.uid).into_iter().flatten() {
-                trials.push(pod_trial(cluster, from, to, *protocol, *port));
+                let reachable = to.addresses.iter().filter(|address| has_family_of(from, address));
+                let at = reachable.map(|address| SocketAddr::new(*address, *port));
+                trials.extend(at.map(|at| pod_trial(cluster, from, to, *protocol, at)));
             }
         }
         for service in cluster.services() {
-            trials.extend(service_trials(cluster, from, service));
+            for address in service.cluster_ips.iter().filter(|address| has_family_of(from, address)) {
+                trials.extend(service_trials(cluster, from, service, *address));
+            }
         }
     }
     trials
+}
+
+/// Whether a pod can speak to an address at all: one family cannot be reached from the other.
+fn has_family_of(pod: &Pod, address: &IpAddr) -> bool {
+    pod.addresses.iter().any(|own| own.is_ipv4() == address.is_ipv4())
 }
 
 /// Pods with an address of their own that run and are ready. One that is on its way in or out
@@ -117,8 +126,7 @@ fn is_dns(pod: &Pod) -> bool {
     pod.owner == kilter_twin::dns_workload()
 }
 
-fn pod_trial(cluster: &Cluster, from: &Pod, to: &Pod, protocol: Protocol, port: u16) -> Trial {
-    let at = SocketAddr::new(to.addresses[0], port);
+fn pod_trial(cluster: &Cluster, from: &Pod, to: &Pod, protocol: Protocol, at: SocketAddr) -> Trial {
     Trial {
         from: from.uid.clone(),
         from_name: from.name.clone(),
@@ -130,10 +138,9 @@ fn pod_trial(cluster: &Cluster, from: &Pod, to: &Pod, protocol: Protocol, port: 
     }
 }
 
-fn service_trials(cluster: &Cluster, from: &Pod, service: &Service) -> Vec<Trial> {
-    let Some(&ip) = service.cluster_ips.first() else { return Vec::new() };
+fn service_trials(cluster: &Cluster, from: &Pod, service: &Service, ip: IpAddr) -> Vec<Trial> {
     service.ports.iter().filter_map(|port| {
-        let backends = backends(cluster, &service.name, &port.name, port.protocol);
+        let backends = backends(cluster, service, port, from.node.as_deref(), ip);
         // Endpoints that are not pods of this cluster (the API's own) are not stand-ins.
         if backends.iter().any(|(pod, _)| pod.is_none()) {
             return None;
@@ -159,28 +166,48 @@ fn service_trials(cluster: &Cluster, from: &Pod, service: &Service) -> Vec<Trial
     .collect()
 }
 
-/// The ready endpoints behind a Service port.
+/// The ready endpoints behind a Service's port at one of its addresses, for clients of a node.
 fn backends(
     cluster: &Cluster,
-    service: &NamespacedName,
-    port: &str,
-    protocol: Protocol,
+    service: &Service,
+    port: &ServicePort,
+    node: Option<&str>,
+    ip: IpAddr,
 ) -> BTreeSet<(Option<Uid>, SocketAddr)> {
-    let mut found = BTreeSet::new();
-    for slice in cluster.slices_of(service) {
-        for at in slice.ports.iter().filter(|p| *p.name == *port && p.protocol == protocol) {
-            for endpoint in slice.endpoints.iter().filter(|e| e.ready) {
-                found.insert((endpoint.pod.clone(), SocketAddr::new(endpoint.address, at.port)));
+    let (mut all, mut own) = (BTreeSet::new(), BTreeSet::new());
+    for slice in cluster.slices_of(&service.name) {
+        for at in slice.ports.iter().filter(|p| p.name == port.name && p.protocol == port.protocol) {
+            for endpoint in slice.endpoints.iter().filter(|e| e.ready && e.address.is_ipv4() == ip.is_ipv4()) {
+                let backend = (endpoint.pod.clone(), SocketAddr::new(endpoint.address, at.port));
+                if endpoint.node.as_deref() == node {
+                    own.insert(backend.clone());
+                }
+                all.insert(backend);
             }
         }
     }
-    found
+    match service.locality {
+        Locality::OnlyNode => own,
+        Locality::PreferNode if !own.is_empty() => own,
+        _ => all,
+    }
+}
+
+/// A pod as the end of a connection of one family: where it has an address of each, address blocks tell
+/// the two apart. (Otherwise by name, which costs no search.)
+fn party(cluster: &Cluster, pod: &Uid, ipv4: bool) -> Party {
+    let addresses = cluster.pod(pod).map_or(&[][..], |pod| &pod.addresses);
+    let of_family = addresses.iter().find(|address| address.is_ipv4() == ipv4);
+    match (addresses.len(), of_family) {
+        (2.., Some(address)) => Party::Address(*address),
+        _ => Party::Pod(pod.clone()),
+    }
 }
 
 fn expect(cluster: &Cluster, from: &Pod, to: &Uid, at: SocketAddr, protocol: Protocol) -> Expected {
     let query = Query {
-        from: Party::Pod(from.uid.clone()),
-        to: Party::Pod(to.clone()),
+        from: party(cluster, &from.uid, at.is_ipv4()),
+        to: party(cluster, to, at.is_ipv4()),
         protocol: protocol.into(),
         port: at.port(),
     };

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use kilter_twin::{Summary, TwinSpec, UpOptions};
+use kilter_model::Family;
+use kilter_twin::{Role, Summary, TwinSpec, UpOptions};
 use serde_json::{Value, json};
 
 use super::{print_json, runtime, sources};
-use crate::cli::{Output, UpArgs};
+use crate::cli::{IpFamily, Output, UpArgs};
 use crate::exit::Outcome;
 use crate::progress::Progress;
 
@@ -17,14 +18,19 @@ pub fn run(args: &UpArgs) -> Result<Outcome> {
     for warning in &loaded.warnings {
         progress.warn(&warning.to_string());
     }
+    let families: &[Family] = match args.ip_family {
+        IpFamily::Ipv4 => &[Family::V4],
+        IpFamily::Ipv6 => &[Family::V6],
+        IpFamily::Dual => &[Family::V4, Family::V6],
+    };
     let options = UpOptions {
         spec: TwinSpec {
             nodes: args.nodes,
-            node_subnet: args.node_subnet,
-            pod_cidr: args.pod_cidr,
-            service_cidr: args.service_cidr,
+            node_subnets: Role::NodeSubnet.ranges(families, &args.node_subnet),
+            pod_cidrs: Role::PodCidr.ranges(families, &args.pod_cidr),
+            service_cidrs: Role::ServiceCidr.ranges(families, &args.service_cidr),
             honour_initial_delay: args.honour_initial_delay,
-            ..TwinSpec::named(&args.twin.name)
+            ..TwinSpec::named(&args.twin.name, families)
         },
         objects: loaded.objects.into_iter().map(|o| o.value).collect::<Vec<Value>>(),
         switch_context: args.use_context,

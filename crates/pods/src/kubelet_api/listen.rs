@@ -29,7 +29,7 @@ pub async fn listen(shared: &Shared) -> anyhow::Result<Listener> {
     let api = &config.kubelet_api;
     let tls = match &api.tls {
         Some((chain, key)) => tls::server_config(chain.clone(), key.clone_key())?,
-        None => tls::self_signed(vec![config.node.clone(), config.node_ip.to_string()])?,
+        None => tls::self_signed(std::iter::once(config.node.clone()).chain(config.node_ips.iter().map(ToString::to_string)).collect())?,
     };
     let listener = TcpListener::bind(api.listen).await;
     let listener = listener.with_context(|| format!("listen on {} for the kubelet API", api.listen))?;

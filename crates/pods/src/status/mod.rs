@@ -21,8 +21,8 @@ use crate::container::{Container, Role};
 pub struct Facts<'a> {
     /// The pod as the API has it; its conditions by others are kept.
     pub pod: &'a Pod,
-    /// The pod's node.
-    pub node_ip: IpAddr,
+    /// The addresses of the pod's node.
+    pub node_ips: &'a [IpAddr],
     /// The pod's addresses; empty until it is wired.
     pub addresses: &'a [IpAddr],
     /// Whether sandbox and network are there.
@@ -48,8 +48,8 @@ pub fn pod_status(facts: &Facts<'_>) -> PodStatus {
         container_statuses: Some(apps.iter().map(|c| containers::status(c)).collect()),
         init_container_statuses: Some(init.iter().map(|c| containers::status(c)).collect())
             .filter(|list: &Vec<_>| !list.is_empty()),
-        host_ip: Some(facts.node_ip.to_string()),
-        host_ips: Some(vec![HostIP { ip: facts.node_ip.to_string() }]),
+        host_ip: facts.node_ips.first().map(ToString::to_string),
+        host_ips: Some(facts.node_ips.iter().map(|ip| HostIP { ip: ip.to_string() }).collect()),
         pod_ip: ips.first().filter(|_| !ended).cloned().or_else(|| before.pod_ip.clone().filter(|_| ended)),
         pod_ips: match (ended, ips.is_empty()) {
             (true, _) => before.pod_ips.clone(),

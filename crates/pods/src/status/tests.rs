@@ -11,7 +11,7 @@ fn pod(spec: serde_json::Value) -> Pod {
 fn status(pod: &Pod, containers: &[Container], addresses: &[IpAddr]) -> PodStatus {
     pod_status(&Facts {
         pod,
-        node_ip: "10.240.0.11".parse().unwrap(),
+        node_ips: &["10.240.0.11".parse().unwrap()],
         addresses,
         sandbox: !addresses.is_empty(),
         containers,

@@ -45,7 +45,7 @@ impl Worker {
         self.due.publish = None;
         let status = pod_status(&Facts {
             pod: &self.pod,
-            node_ip: self.shared.config.node_ip,
+            node_ips: &self.shared.config.node_ips,
             addresses: self.running.as_ref().map_or(&[], |running| &running.addresses),
             sandbox: self.running.is_some(),
             containers: &self.containers,

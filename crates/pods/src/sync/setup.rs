@@ -181,7 +181,7 @@ impl Worker {
 /// Gives a sandbox its network and records what it got.
 async fn wire(shared: &Shared, sandbox: &mut Sandbox) -> anyhow::Result<()> {
     if sandbox.record.host_network {
-        sandbox.record.addresses = vec![shared.config.node_ip];
+        sandbox.record.addresses = shared.config.node_ips.clone();
     } else {
         let netns = sandbox.netns();
         let added = shared.cni.add(attachment(&sandbox.record, Some(&netns))).await?;

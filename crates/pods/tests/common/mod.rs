@@ -96,7 +96,7 @@ impl TestNode {
     pub async fn start_pods(&mut self) {
         let config = Config {
             node: "node-1".into(),
-            node_ip: NODE_IP.parse().unwrap(),
+            node_ips: vec![NODE_IP.parse().unwrap()],
             pod_cidrs: vec!["10.244.1.0/24".parse().unwrap()],
             labels: Default::default(),
             client: self.client.clone(),
