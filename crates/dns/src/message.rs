@@ -4,7 +4,8 @@ use hickory_proto::op::{Edns, Message, MessageType, Metadata, OpCode, Query, Res
 use hickory_proto::rr::{DNSClass, Name, RData, RecordType};
 
 use crate::Identity;
-use crate::zone::{Answer, Zone};
+use crate::server::Source;
+use crate::zone::Answer;
 
 /// The largest UDP reply, and what our EDNS offers (DNS Flag Day 2020): fits one packet anywhere.
 pub(crate) const MAX_UDP: u16 = 1232;
@@ -35,7 +36,7 @@ pub(crate) struct Reply {
 }
 
 /// Decides about the bytes of a query. Never panics, whatever they are.
-pub(crate) fn consider(zone: &Zone, identity: &Identity, bytes: &[u8]) -> Step {
+pub(crate) fn consider(source: &Source, identity: &Identity, bytes: &[u8]) -> Step {
     let (Some(id), Some(flags)) = (bytes.first_chunk::<2>(), bytes.get(2)) else { return Step::Ignore };
     if bytes.len() < HEADER || flags & 0x80 != 0 {
         return Step::Ignore;
@@ -53,7 +54,7 @@ pub(crate) fn consider(zone: &Zone, identity: &Identity, bytes: &[u8]) -> Step {
         Some(code) => Step::Reply(reply.with_code(code)),
         None => match request.queries.into_iter().next() {
             Some(query) if query.query_class == DNSClass::CH => Step::Reply(reply.about(identity, &query)),
-            Some(query) => answer(zone, query, reply),
+            Some(query) => answer(source, query, reply),
             None => Step::Reply(reply.with_code(ResponseCode::FormErr)),
         },
     }
@@ -81,9 +82,9 @@ fn is_transfer(kind: RecordType) -> bool {
     matches!(kind, RecordType::AXFR | RecordType::IXFR)
 }
 
-fn answer(zone: &Zone, query: Query, mut reply: Box<Reply>) -> Step {
+fn answer(source: &Source, query: Query, mut reply: Box<Reply>) -> Step {
     let (name, kind) = (query.name.clone(), query.query_type);
-    match zone.answer(&name, kind) {
+    match source.answer(&name, kind) {
         Answer::Elsewhere => Step::Forward(reply),
         Answer::NotReady => Step::Reply(reply.with_code(ResponseCode::ServFail)),
         Answer::Negative { code, answers, authority } => {

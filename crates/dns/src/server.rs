@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hickory_proto::op::ResponseCode;
+use hickory_proto::rr::{Name, RecordType};
 use kilter_netns::NetNs;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::message::{MAX_TCP, Reply, Step, asked, consider};
-use crate::{Identity, Upstream, Zone, stream};
+use crate::zone::Answer;
+use crate::{Identity, Outside, Upstream, Zone, stream};
 
 /// Queries being forwarded, and TCP connections, at once; beyond, they are refused (SERVFAIL, or
 /// closed) at once instead of piling up.
@@ -66,11 +68,41 @@ impl Server {
     }
 }
 
-/// Answers queries on `sockets` from `zone`, as the server that `identity` names. Must be called
+/// Where answers come from.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// A cluster's names.
+    Cluster(Zone),
+    /// The names of a twin's internet.
+    Outside(Outside),
+}
+
+impl Source {
+    pub(crate) fn answer(&self, name: &Name, kind: RecordType) -> Answer {
+        match self {
+            Source::Cluster(zone) => zone.answer(name, kind),
+            Source::Outside(outside) => outside.answer(name, kind),
+        }
+    }
+}
+
+impl From<Zone> for Source {
+    fn from(zone: Zone) -> Self {
+        Source::Cluster(zone)
+    }
+}
+
+impl From<Outside> for Source {
+    fn from(outside: Outside) -> Self {
+        Source::Outside(outside)
+    }
+}
+
+/// Answers queries on `sockets` from `source`, as the server that `identity` names. Must be called
 /// within a runtime.
 pub fn serve(
     sockets: Sockets,
-    zone: Zone,
+    source: impl Into<Source>,
     upstream: Option<Upstream>,
     identity: Identity,
 ) -> io::Result<Server> {
@@ -80,7 +112,7 @@ pub fn serve(
     let udp = tokio::net::UdpSocket::from_std(sockets.udp)?;
     let tcp = tokio::net::TcpListener::from_std(sockets.tcp)?;
     let (identity, forwards) = (Arc::new(identity), Arc::new(Semaphore::new(MAX_FORWARDED)));
-    let responder = Responder { zone, upstream, identity, forwards };
+    let responder = Responder { source: source.into(), upstream, identity, forwards };
     let mut tasks = JoinSet::new();
     tasks.spawn(serve_udp(udp, responder.clone()));
     tasks.spawn(serve_tcp(tcp, responder));
@@ -90,7 +122,7 @@ pub fn serve(
 /// What both transports share.
 #[derive(Clone)]
 struct Responder {
-    zone: Zone,
+    source: Source,
     upstream: Option<Upstream>,
     identity: Arc<Identity>,
     forwards: Arc<Semaphore>,
@@ -141,7 +173,7 @@ async fn serve_udp(socket: tokio::net::UdpSocket, responder: Responder) {
         // Errors here are those of earlier replies (a port that was closed meanwhile).
         let Ok((length, from)) = socket.recv_from(&mut buffer).await else { continue };
         let query = &buffer[..length];
-        match consider(&responder.zone, &responder.identity, query) {
+        match consider(&responder.source, &responder.identity, query) {
             Step::Reply(reply) => send(&socket, encode(*reply, false), from).await,
             Step::Ignore => {}
             step => {
@@ -184,7 +216,7 @@ async fn serve_tcp(listener: tokio::net::TcpListener, responder: Responder) {
 /// One connection: queries one after another, until the client ends it or says nothing.
 async fn serve_connection(mut connection: tokio::net::TcpStream, responder: Responder) {
     while let Ok(Ok(Some(query))) = timeout(IDLE, stream::read(&mut connection)).await {
-        let step = consider(&responder.zone, &responder.identity, &query);
+        let step = consider(&responder.source, &responder.identity, &query);
         let Some(reply) = responder.finish(step, &query, true).await else { return };
         if !matches!(timeout(IDLE, stream::write(&mut connection, &reply)).await, Ok(Ok(()))) {
             return;

@@ -16,6 +16,7 @@ mod masquerade;
 mod neighbour;
 mod nft;
 mod route;
+mod source_nat;
 mod sysctl;
 
 pub use error::Error;
@@ -25,5 +26,6 @@ pub use link::{Link, Mac, Peer, Veth};
 pub use masquerade::{Family, Masquerade};
 pub use neighbour::Neighbour;
 pub use nft::tables as nftables;
+pub use source_nat::SourceNat;
 pub use route::{ROUTE_PROTOCOL, Route};
 pub use sysctl::{Setting, read_sysctl, sysctl, sysctls, sysctls_here};

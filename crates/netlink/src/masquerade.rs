@@ -30,14 +30,14 @@ pub enum Family {
 }
 
 impl Family {
-    fn number(self) -> NetfilterProtoFamily {
+    pub(crate) fn number(self) -> NetfilterProtoFamily {
         match self {
             Self::V4 => NetfilterProtoFamily::IPv4,
             Self::V6 => NetfilterProtoFamily::IPv6,
         }
     }
 
-    fn table(self) -> &'static str {
+    pub(crate) fn table(self) -> &'static str {
         match self {
             Self::V4 => "the nftables table ip kilter",
             Self::V6 => "the nftables table ip6 kilter",
@@ -98,24 +98,14 @@ impl Masquerade {
     }
 
     fn rule(&self, protocol: Option<u8>) -> NfTablesMessage {
-        let expressions = self.expressions(protocol).into_iter().map(ListAttribute::from).collect();
-        NfTablesMessage::NewRule(RuleMessage {
-            attributes: vec![
-                RuleAttribute::Table(TABLE.into()),
-                RuleAttribute::Chain(CHAIN.into()),
-                RuleAttribute::Expressions(expressions),
-            ],
-        })
+        rule(self.expressions(protocol))
     }
 
     /// `meta mark M oifname LINK [meta l4proto P] masquerade [to :FIRST-LAST]`
     fn expressions(&self, protocol: Option<u8>) -> Vec<Expressions> {
-        let mut name = self.link.clone().into_bytes();
-        // IFNAMSIZ: the kernel compares the whole field.
-        name.resize(16, 0);
         let mut all = Vec::new();
         all.extend(compare(MetaKey::Mark, self.mark.to_ne_bytes().to_vec()));
-        all.extend(compare(MetaKey::Oifname, name));
+        all.extend(compare(MetaKey::Oifname, link_name(&self.link)));
         let Some(protocol) = protocol else {
             all.push(masq(vec![]));
             return all;
@@ -145,11 +135,29 @@ impl Masquerade {
     }
 }
 
-fn table() -> TableMessage {
+/// A rule of Kilter's chain.
+pub(crate) fn rule(expressions: Vec<Expressions>) -> NfTablesMessage {
+    NfTablesMessage::NewRule(RuleMessage {
+        attributes: vec![
+            RuleAttribute::Table(TABLE.into()),
+            RuleAttribute::Chain(CHAIN.into()),
+            RuleAttribute::Expressions(expressions.into_iter().map(ListAttribute::from).collect()),
+        ],
+    })
+}
+
+/// A link's name as the kernel compares it: the whole field, IFNAMSIZ bytes.
+pub(crate) fn link_name(link: &str) -> Vec<u8> {
+    let mut name = link.to_owned().into_bytes();
+    name.resize(16, 0);
+    name
+}
+
+pub(crate) fn table() -> TableMessage {
     TableMessage { attributes: vec![TableAttribute::Name(TABLE.into())] }
 }
 
-fn chain() -> ChainMessage {
+pub(crate) fn chain() -> ChainMessage {
     ChainMessage {
         attributes: vec![
             ChainAttribute::Table(TABLE.into()),
@@ -163,7 +171,7 @@ fn chain() -> ChainMessage {
     }
 }
 
-fn compare(key: MetaKey, value: Vec<u8>) -> [Expressions; 2] {
+pub(crate) fn compare(key: MetaKey, value: Vec<u8>) -> [Expressions; 2] {
     [
         Expressions::Meta(vec![Meta::DestinationRegister(Register::Reg1), Meta::Key(key)]),
         Expressions::Cmp(vec![
@@ -181,7 +189,7 @@ fn load(register: Register, port: u16) -> Expressions {
     ])
 }
 
-fn masq(attributes: Vec<DefaultNla>) -> Expressions {
+pub(crate) fn masq(attributes: Vec<DefaultNla>) -> Expressions {
     Expressions::Other { expression_type: "masq".into(), attributes }
 }
 

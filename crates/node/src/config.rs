@@ -1,4 +1,4 @@
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use ipnet::IpNet;
@@ -37,6 +37,9 @@ pub struct Config {
     pub service_cidrs: Vec<IpNet>,
     /// The cluster IPs of DNS, for pods' resolv.conf.
     pub dns_addresses: Vec<IpAddr>,
+    /// Where DNS asks for names outside the cluster.
+    #[serde(default)]
+    pub upstream_dns: Vec<SocketAddr>,
     /// The domain of Service names.
     pub cluster_domain: String,
     /// Wait out the probes' `initialDelaySeconds` even though a stand-in starts at once.

@@ -1,9 +1,10 @@
 //! Cluster DNS: one zone for the node, served inside each of its DNS pods.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use kilter_dns::{Identity, Sockets, Zone, serve};
+use kilter_dns::{Identity, Sockets, Upstream, Zone, serve};
 use kilter_netns::NetNs;
 use kilter_pods::{Builtin, BuiltinPod, Stop};
 
@@ -21,14 +22,14 @@ pub fn zone(config: &Config) -> Result<Zone> {
 }
 
 /// Serves the zone in pods that ask for it by annotation.
-pub fn builtin(zone: Zone) -> Builtin {
+pub fn builtin(zone: Zone, upstream: Vec<SocketAddr>) -> Builtin {
     Builtin::new(move |pod| {
-        let zone = zone.clone();
-        Box::pin(async move { start(pod, zone).await })
+        let (zone, upstream) = (zone.clone(), upstream.clone());
+        Box::pin(async move { start(pod, zone, upstream).await })
     })
 }
 
-async fn start(pod: BuiltinPod, zone: Zone) -> Result<Stop> {
+async fn start(pod: BuiltinPod, zone: Zone, upstream: Vec<SocketAddr>) -> Result<Stop> {
     if pod.run != "dns" {
         bail!("kilter.dev/run: {} is not something a node serves; `dns` is", pod.run);
     }
@@ -42,6 +43,7 @@ async fn start(pod: BuiltinPod, zone: Zone) -> Result<Stop> {
     let sockets = Sockets::open(&netns, address)
         .with_context(|| format!("open port {PORT} in {}/{}", pod.namespace, pod.name))?;
     let identity = Identity { strings: vec![format!("{}/{}", pod.namespace, pod.name), pod.uid.to_string()] };
-    let server = serve(sockets, zone, None, identity)?;
+    let upstream = (!upstream.is_empty()).then(|| Upstream::new(upstream, Arc::new(netns)));
+    let server = serve(sockets, zone, upstream, identity)?;
     Ok(Stop::new(server.stop()))
 }

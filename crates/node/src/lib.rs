@@ -115,7 +115,7 @@ fn pods_config(config: &Config, client: kube::Client, zone: kilter_dns::Zone) ->
             domain: config.cluster_domain.clone(),
         },
         kubelet_api: kubelet_api(config)?,
-        builtin: Some(dns::builtin(zone)),
+        builtin: Some(dns::builtin(zone, config.upstream_dns.clone())),
         honour_initial_delay: config.honour_initial_delay,
         shutdown: DRAIN,
         heartbeat: HEARTBEAT,

@@ -60,6 +60,7 @@ pub async fn run(spec: &TwinSpec, sockets: Sockets) -> Result<()> {
     write_kubeconfigs(&layout, spec, &pki, port)?;
     let server = ApiServer::start(config(spec, sockets, &pki)?)?;
     let client = kilter_cluster::connect(&layout.node_kubeconfig()).await?;
+    crate::internet::serve(&layout, spec)?;
     info!(port, "the API serves");
     crate::process::say_ready("control-plane")?;
     let controllers = kilter_controllers::run(client, kilter_controllers::Config::default());

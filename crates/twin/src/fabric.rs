@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use kilter_netlink::{Netlink, Peer, Route, Veth, sysctls};
 use kilter_netns::NetNs;
 
+use crate::internet;
 use crate::mounts::create_namespace;
 use crate::paths::Layout;
 use crate::spec::{NodePlan, TwinSpec};
@@ -42,7 +43,7 @@ pub async fn create_fabric(layout: &Layout, spec: &TwinSpec) -> Result<Fabric> {
 
 /// Makes a namespace forward packets of the families that there are subnets of, and be silent in the
 /// others. Who has which address is decided here, so nobody looks for duplicates or asks for routers.
-fn forward(namespace: &NetNs, subnets: &[IpNet]) -> Result<()> {
+pub(crate) fn forward(namespace: &NetNs, subnets: &[IpNet]) -> Result<()> {
     let ipv6 = subnets.iter().any(|net| net.addr().is_ipv6());
     let disabled = if ipv6 { "0" } else { "1" };
     let values = [
@@ -67,6 +68,11 @@ pub struct Fabric {
 }
 
 impl Fabric {
+    /// Makes the internet's namespace and plugs it in.
+    pub async fn add_internet(&self, layout: &Layout, spec: &TwinSpec) -> Result<()> {
+        internet::create(layout, spec, &self.netlink).await.context("plug the internet into the fabric")
+    }
+
     /// Makes a node's namespace and plugs it in.
     pub async fn add_node(&self, layout: &Layout, node: &NodePlan) -> Result<()> {
         let namespace = create_namespace(&layout.node_namespace(&node.name))?;

@@ -11,6 +11,7 @@ mod down;
 mod fabric;
 pub mod flows;
 mod host;
+pub mod internet;
 mod kubeconfig;
 mod lock;
 mod mounts;

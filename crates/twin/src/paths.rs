@@ -54,6 +54,11 @@ impl Layout {
         self.namespaces().join("fabric")
     }
 
+    /// The namespace of the internet.
+    pub fn internet(&self) -> PathBuf {
+        self.namespaces().join("internet")
+    }
+
     /// The namespace of a node.
     pub fn node_namespace(&self, node: &str) -> PathBuf {
         self.namespaces().join(node)

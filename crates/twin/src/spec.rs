@@ -196,6 +196,11 @@ impl TwinSpec {
         }
     }
 
+    /// Its address families, the primary one first.
+    pub fn families(&self) -> Vec<Family> {
+        families(&self.node_subnets)
+    }
+
     /// Checks names, sizes and overlaps; `host` are this machine's addresses with their links.
     pub fn validate(&self, host: &[(String, IpAddr)]) -> Result<(), SpecError> {
         check_name(&self.name)?;

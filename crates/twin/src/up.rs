@@ -22,7 +22,7 @@ use crate::ready::{Readiness, WorkloadState};
 use crate::signal::Termination;
 use crate::spec::{NodePlan, TwinSpec};
 use crate::supervisor::Process;
-use crate::{UsageError, host, kubeconfig, mounts, pki, system};
+use crate::{UsageError, host, internet, kubeconfig, mounts, pki, system};
 
 /// How long nodes may take to register.
 const NODES_READY: Duration = Duration::from_secs(30);
@@ -151,6 +151,7 @@ async fn make(
 
     progress(Step::Fabric);
     let fabric = create_fabric(layout, &spec).await?;
+    fabric.add_internet(layout, &spec).await?;
     progress(Step::ControlPlane);
     cgroups.create("control")?;
     let control = Process::control_plane(layout, &cgroups).start()?;
@@ -243,6 +244,7 @@ fn node_config(
         cluster_pod_cidrs: spec.pod_cidrs.clone(),
         service_cidrs: spec.service_cidrs.clone(),
         dns_addresses: spec.dns_service_ips(),
+        upstream_dns: internet::dns_servers(spec),
         cluster_domain: spec.cluster_domain.clone(),
         honour_initial_delay: spec.honour_initial_delay,
     })

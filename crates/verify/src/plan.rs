@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
-use kilter_model::{Cluster, Locality, NamespacedName, Pod, Protocol, Service, ServicePort, Uid};
+use kilter_model::{Cluster, Family, Locality, NamespacedName, Pod, Protocol, Service, ServicePort, Uid};
 use kilter_policy::Verdict;
 use kilter_policy::naive::{Answer, Party, Query, evaluate};
+use kilter_twin::internet;
 use serde::Serialize;
 
 /// One connection to try.
@@ -36,6 +37,8 @@ pub enum Target {
     Pod(NamespacedName),
     /// A Service, at its cluster IP.
     Service(NamespacedName),
+    /// The server of the twin's internet.
+    Internet,
 }
 
 /// What the model says about one pod that may be at the other end.
@@ -79,6 +82,7 @@ pub fn plan(cluster: &Cluster) -> Vec<Trial> {
                 trials.extend(service_trials(cluster, from, service, *address));
             }
         }
+        trials.extend(internet_trials(cluster, from));
     }
     trials
 }
@@ -86,6 +90,32 @@ pub fn plan(cluster: &Cluster) -> Vec<Trial> {
 /// Whether a pod can speak to an address at all: one family cannot be reached from the other.
 fn has_family_of(pod: &Pod, address: &IpAddr) -> bool {
     pod.addresses.iter().any(|own| own.is_ipv4() == address.is_ipv4())
+}
+
+/// The way out: the server of the twin's internet, in each family that the pod has.
+fn internet_trials<'a>(cluster: &'a Cluster, from: &'a Pod) -> impl Iterator<Item = Trial> + 'a {
+    let families = Family::ALL.into_iter().map(internet::server);
+    families.filter(|server| has_family_of(from, server)).map(|server| {
+        let (at, pod) = (SocketAddr::new(server, internet::HTTP), Uid::from(internet::NAME));
+        let answer = evaluate(
+            cluster,
+            &Query {
+                from: party(cluster, &from.uid, server.is_ipv4()),
+                to: Party::Address(server),
+                protocol: Protocol::Tcp.into(),
+                port: at.port(),
+            },
+        );
+        Trial {
+            from: from.uid.clone(),
+            from_name: from.name.clone(),
+            node: from.node.as_deref().unwrap_or_default().to_owned(),
+            target: Target::Internet,
+            to: at,
+            protocol: Protocol::Tcp,
+            expected: vec![Expected { pod, at, answer, says_who: true }],
+        }
+    })
 }
 
 /// Pods with an address of their own that run and are ready. One that is on its way in or out
