@@ -6,7 +6,9 @@ use futures::future::try_join_all;
 use futures::try_join;
 use ipnet::IpNet;
 use kilter_datapath::{Endpoint, GATEWAY_MAC};
-use kilter_netlink::{Error, Mac, Neighbour, Netlink, Peer, Route, Veth, sysctls, sysctls_here};
+use kilter_netlink::{
+    Error, Mac, Neighbour, Netlink, Peer, Route, Setting, Veth, ipv6, sysctls, sysctls_here,
+};
 use kilter_netns::NetNs;
 use kilter_wire::cni::{CniResult, Dns, Interface, IpConfig, Route as CniRoute};
 
@@ -32,8 +34,8 @@ pub fn pod_mac(addresses: &[IpAddr]) -> Mac {
 
 /// What the data plane is told of a container whose link on the node has this index.
 pub fn endpoint(reservation: &Reservation, ifindex: u32) -> Endpoint {
-    let addresses = reservation.addresses.iter().copied().collect();
-    Endpoint { ifindex, addresses, mac: pod_mac(&reservation.addresses) }
+    let mac = pod_mac(&reservation.addresses);
+    Endpoint { ifindex, addresses: reservation.addresses.iter().copied().collect(), mac }
 }
 
 /// FNV-1a, because link names must be the same in every version of this program.
@@ -70,15 +72,7 @@ impl Plan<'_> {
     pub async fn configure_pod(&self) -> Result<(), Error> {
         let pod = Netlink::new(self.namespace)?;
         let (link, lo) = try_join!(pod.link_index(self.ifname), pod.link_index("lo"))?;
-        if has_ipv6() {
-            let key = |name: &str| format!("net/ipv6/conf/{}/{name}", self.ifname);
-            let disabled = if self.speaks_ipv6() { "0" } else { "1" };
-            // Without routers and without duplicates: who has which address is the agent's to say.
-            let values = [("accept_dad", "0"), ("accept_ra", "0"), ("disable_ipv6", disabled)];
-            let values = values.map(|(name, value)| (key(name), value));
-            let values: Vec<_> = values.iter().map(|(key, value)| (key.as_str(), *value)).collect();
-            sysctls(self.namespace, &values)?;
-        }
+        sysctls(self.namespace, &self.ipv6_settings(self.ifname, ipv6::pod_side(self.ifname)))?;
         let (gateways, routes) = (self.gateways_in_pod(link), self.routes_in_pod(link));
         // Requests of one socket are served in order, so these need not wait for each other.
         try_join!(
@@ -93,23 +87,11 @@ impl Plan<'_> {
 
     /// Sets up the host side and opens it. The pod's rows must be in force.
     pub async fn open(&self, node: &Netlink, link: u32) -> Result<(), Error> {
-        let key = |family, name| format!("net/{family}/conf/{}/{name}", self.link);
-        let mut values = vec![
-            (key("ipv4", "rp_filter"), "0"),
-            (key("ipv4", "proxy_arp"), "0"),
-            (key("ipv4", "forwarding"), "1"),
-        ];
-        if has_ipv6() {
-            let disabled = if self.speaks_ipv6() { "0" } else { "1" };
-            values.extend([
-                (key("ipv6", "accept_dad"), "0"),
-                (key("ipv6", "accept_ra"), "0"),
-                (key("ipv6", "forwarding"), "1"),
-                (key("ipv6", "disable_ipv6"), disabled),
-            ]);
-        }
-        let values: Vec<_> = values.iter().map(|(key, value)| (key.as_str(), *value)).collect();
-        sysctls_here(&values)?;
+        let ipv4 = [("rp_filter", "0"), ("proxy_arp", "0"), ("forwarding", "1")];
+        let mut settings =
+            ipv4.map(|(name, value)| (format!("net/ipv4/conf/{}/{name}", self.link), value)).to_vec();
+        settings.extend(self.ipv6_settings(self.link, ipv6::node_side(self.link)));
+        sysctls_here(&settings)?;
         let (neighbours, routes) = (self.pod_on_node(link), self.routes_on_node(link));
         try_join!(
             node.set_up(link),
@@ -141,8 +123,14 @@ impl Plan<'_> {
         self.addresses.iter().map(|address| Route::on_link(host(*address), link)).collect()
     }
 
-    fn speaks_ipv6(&self) -> bool {
-        self.addresses.iter().any(IpAddr::is_ipv6)
+    /// These settings of one end where the pod speaks IPv6; else silence, where the kernel knows how to
+    /// speak it at all.
+    fn ipv6_settings(&self, link: &str, speaking: impl IntoIterator<Item = Setting>) -> Vec<Setting> {
+        match (ipv6::has_ipv6(), self.addresses.iter().any(IpAddr::is_ipv6)) {
+            (false, _) => Vec::new(),
+            (true, true) => speaking.into_iter().collect(),
+            (true, false) => vec![(format!("net/ipv6/conf/{link}/disable_ipv6"), "1")],
+        }
     }
 
     /// What the runtime is told.
@@ -178,11 +166,6 @@ fn gateway(of: &IpAddr) -> IpAddr {
         IpAddr::V4(_) => Ipv4Addr::new(169, 254, 1, 1).into(),
         IpAddr::V6(_) => Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1).into(),
     }
-}
-
-/// Whether the kernel speaks IPv6 at all; booted without, it has nothing to disable.
-fn has_ipv6() -> bool {
-    std::path::Path::new("/proc/sys/net/ipv6").exists()
 }
 
 /// An address as the block of itself alone.

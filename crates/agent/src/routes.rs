@@ -41,7 +41,10 @@ pub fn to_nodes(cluster: &Cluster, own_node: &str) -> BTreeSet<NodeRoute> {
 pub async fn apply(netlink: &Netlink, uplink: u32, wanted: &BTreeSet<NodeRoute>) -> Result<(), Error> {
     let wanted: BTreeSet<Route> = wanted.iter().map(|r| Route::via(r.prefix, r.next_hop, uplink)).collect();
     let own = netlink.routes(true).await?.into_iter();
-    let present: BTreeSet<Route> = own.filter(|route| route.link == uplink && route.via.is_some()).collect();
+    // The way out is no pod block: whoever plugged the node in has set it, and in a twin that is Kilter.
+    let is_block = |route: &Route| route.destination.prefix_len() > 0;
+    let present: BTreeSet<Route> =
+        own.filter(|route| route.link == uplink && route.via.is_some() && is_block(route)).collect();
     for route in wanted.difference(&present) {
         netlink.replace_route(route).await?;
     }

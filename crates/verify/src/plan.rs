@@ -95,7 +95,7 @@ fn has_family_of(pod: &Pod, address: &IpAddr) -> bool {
 /// The way out: the server of the twin's internet, in each family that the pod has.
 fn internet_trials<'a>(cluster: &'a Cluster, from: &'a Pod) -> impl Iterator<Item = Trial> + 'a {
     let families = Family::ALL.into_iter().map(internet::server);
-    families.filter(|server| has_family_of(from, server)).map(|server| {
+    families.filter(move |server| has_family_of(from, server)).map(move |server| {
         let (at, pod) = (SocketAddr::new(server, internet::HTTP), Uid::from(internet::NAME));
         let answer = evaluate(
             cluster,

@@ -201,8 +201,13 @@ fn an_add_or_a_del_that_a_crash_cut_short_is_finished() {
 #[test]
 fn nodes_become_routes_and_go_again() {
     let mut world = World::new("routes");
+    let eth0 = world.block_on(world.netlink.link_index("eth0")).unwrap();
+    let way_out = kilter_netlink::Route::default_via("10.240.0.1".parse().unwrap(), eth0);
+    world.block_on(world.netlink.replace_route(&way_out)).unwrap();
     let routes = |world: &World| {
-        let all = world.block_on(world.netlink.routes(true)).unwrap();
+        let mut all = world.block_on(world.netlink.routes(true)).unwrap();
+        assert!(all.contains(&way_out), "who plugged the node in has set it, and it is theirs");
+        all.retain(|route| *route != way_out);
         all.into_iter().filter_map(|r| Some(format!("{} via {}", r.destination, r.via?))).collect::<Vec<_>>()
     };
     world
