@@ -256,7 +256,7 @@ mod tests {
 
     #[test]
     fn faults_that_make_no_sense_are_refused_with_what_would() {
-        let spec = TwinSpec::named("shop");
+        let spec = TwinSpec::named("shop", &[kilter_model::Family::V4]);
         let refused = |fault: Fault| check(&spec, &fault).unwrap_err().to_string();
         assert_eq!(
             refused(Fault::CutNode { node: "node-9".into() }),
