@@ -8,6 +8,7 @@
 mod apply;
 mod backoff;
 mod connect;
+mod declared;
 mod error;
 mod feed;
 mod merge;
@@ -19,6 +20,7 @@ mod status;
 pub use apply::{Applied, Discovered, Discovery, apply, delete};
 pub use backoff::{Backoff, watch_kind, watch_some};
 pub use connect::{connect, connect_context, install_crypto};
+pub use declared::declared;
 pub use error::Error;
 pub use feed::{Feed, Update, watch};
 pub use kube::Client;

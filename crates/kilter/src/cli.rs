@@ -7,6 +7,7 @@ use ipnet::IpNet;
 
 use crate::commands::connections::ConnectionsArgs;
 use crate::commands::diff::DiffArgs;
+use crate::commands::lint::LintArgs;
 use crate::commands::why::WhyArgs;
 
 /// The network of a Kubernetes cluster: run it, prove it, keep it.
@@ -49,6 +50,9 @@ Examples:
     #[command(after_help = "\
 Examples:
   kilter connections -f shop/ -f policies/
+  kilter connections -f shop/ --focus payments --direction ingress --explain
+  kilter connections -f shop/ -o html > shop.html
+  kilter connections --context prod -o csv
   kilter connections -f app.yaml -o json | jq '.connections[] | select(.to == \"shop/db[StatefulSet]\")'")]
     Connections(ConnectionsArgs),
     /// The connections that a change opens and closes, and what the internet may do differently.
@@ -60,6 +64,17 @@ Examples:
 
 Exit codes: 0 nothing differs; 1 something does; 2 bad input.")]
     Diff(DiffArgs),
+    /// What is broken for certain, which connections it breaks and what mends it; then missing practice.
+    #[command(after_help = "\
+Examples:
+  kilter lint -f deploy/ -f policies/
+  kilter lint -f deploy/ --errors-only -o sarif > kilter.sarif
+  kilter lint --name shop                          what was applied to a twin
+
+Each rule has a page in docs/lint/. To suppress one, annotate the object: kilter.dev/lint-ignore: \"KLT001: why\"
+
+Exit codes: 0 nothing found; 1 something; 2 bad input.")]
+    Lint(LintArgs),
     /// May one end open a connection to another, which rule decides, and what is missing?
     #[command(after_help = "\
 Examples:

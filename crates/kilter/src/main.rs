@@ -26,6 +26,7 @@ fn main() -> ExitCode {
         Command::List(args) => commands::list::run(&args),
         Command::Down(args) => commands::down::run(&args),
         Command::Connections(args) => commands::connections::run(&args),
+        Command::Lint(args) => commands::lint::run(&args),
         Command::Diff(args) => commands::diff::run(&args),
         Command::Why(args) => commands::why::run(&args),
         Command::Verify(args) => commands::verify::run(&args),

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
-use support::{KILTER, describe, example};
+use support::{KILTER, Twin, describe, example};
 
 fn kilter(at: &Path, args: &[&str]) -> Output {
     let mut command = Command::new(KILTER);
@@ -107,4 +107,77 @@ fn diff_reads_revisions_of_the_repository_here() {
         printed(&output, 2);
         assert!(describe(&output).contains(says), "{}", describe(&output));
     }
+}
+
+#[test]
+fn connections_have_a_form_for_each_reader() {
+    let json: Value =
+        serde_json::from_str(&printed(&ask(&["connections", "-f", ".", "-o", "json"]), 0)).unwrap();
+    let count = json["connections"].as_array().unwrap().len();
+    assert!(count > 5);
+    assert_eq!(printed(&ask(&["connections", "-f", "."]), 0).lines().count(), count);
+    assert_eq!(printed(&ask(&["connections", "-f", ".", "-o", "csv"]), 0).lines().count(), count + 1);
+    assert_eq!(printed(&ask(&["connections", "-f", ".", "-o", "markdown"]), 0).lines().count(), count + 2);
+    let dot = printed(&ask(&["connections", "-f", ".", "-o", "dot"]), 0);
+    assert_eq!(dot.matches(" -> ").count(), count);
+    let html = printed(&ask(&["connections", "-f", ".", "-o", "html"]), 0);
+    assert_eq!(html.matches("<tr><td>").count(), count);
+    assert!(html.contains("</svg>") && !html.contains("src=") && !html.contains("@import"), "self-contained");
+}
+
+#[test]
+fn connections_in_focus_are_explained() {
+    let args = ["connections", "-f", ".", "--focus", "payments", "--direction", "ingress", "--explain"];
+    let text = printed(&ask(&args), 0);
+    let lines: Vec<&str> = text.lines().filter(|it| it.contains("=>")).collect();
+    let [a, b] = lines.as_slice() else { panic!("cart and checkout: {text}") };
+    assert!(a.starts_with("shop/cart[") && b.starts_with("shop/checkout["), "{text}");
+    assert!(
+        text.contains("ingress  allowed by ingress rule 1 of NetworkPolicy shop/payments (./policies.yaml:")
+    );
+    printed(&ask(&["connections", "-f", ".", "--focus", "nobody"]), 2);
+    printed(&ask(&["connections", "-f", ".", "--explain", "-o", "dot"]), 2);
+}
+
+#[test]
+fn lint_ends_as_it_finds() {
+    assert_eq!(printed(&ask(&["lint", "-f", "."]), 0), "nothing found\n");
+    let folder = copy_of_the_shop();
+    let policies = folder.path().join("policies.yaml");
+    let text = std::fs::read_to_string(&policies).unwrap().replace("app: database", "app: databse");
+    std::fs::write(&policies, text).unwrap();
+    let found = printed(&kilter(folder.path(), &["lint", "-f", ".", "--errors-only"]), 1);
+    assert!(
+        found.contains("KLT001") && found.contains("KLT002") && found.contains("`app: database`"),
+        "{found}"
+    );
+    let json = printed(&kilter(folder.path(), &["lint", "-f", ".", "-o", "json"]), 1);
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert!(json["findings"].as_array().unwrap().iter().all(|it| it["fix"]["do"] == "replace"), "{json}");
+    let sarif = printed(&kilter(folder.path(), &["lint", "-f", ".", "-o", "sarif"]), 1);
+    let sarif: Value = serde_json::from_str(&sarif).unwrap();
+    assert_eq!(sarif["version"], "2.1.0");
+    printed(&ask(&["lint", "-f", "/nonexistent"]), 2);
+}
+
+/// Connections between the shop's own ends.
+fn of_the_shop(json: &str) -> Vec<Value> {
+    let json: Value = serde_json::from_str(json).unwrap();
+    let all = json["connections"].as_array().unwrap().iter();
+    let system = |it: &Value| it.as_str().is_some_and(|it| it.starts_with("kube-system/"));
+    all.filter(|it| !system(&it["from"]) && !system(&it["to"])).cloned().collect()
+}
+
+#[test]
+fn questions_without_sources_ask_the_twin() {
+    let twin = Twin::named("questions");
+    twin.up(&[&example("shop")]);
+    let allowed = printed(&twin.kilter(&["why", "cart", "payments:9090"]), 0);
+    assert!(allowed.contains("NetworkPolicy shop/payments (API"), "{allowed}");
+    assert_eq!(printed(&twin.kilter(&["lint"]), 0), "nothing found\n");
+    let context = format!("kilter-{}", twin.name);
+    let live = printed(&twin.kilter(&["connections", "--context", &context, "-o", "json"]), 0);
+    let files = printed(&ask(&["connections", "-f", ".", "-o", "json"]), 0);
+    assert_eq!(of_the_shop(&live), of_the_shop(&files), "the twin is what its sources say");
+    printed(&twin.kilter(&["why", "cart", "payments", "--context", "no-such-context"]), 2);
 }

@@ -12,7 +12,7 @@ use kilter_reach::format;
 use kilter_twin::UsageError;
 use serde_json::{Value, json};
 
-use super::print_json;
+use super::{print, print_json};
 use super::target::AddressArgs;
 use crate::exit::Outcome;
 
@@ -56,11 +56,11 @@ pub fn run(args: &DiffArgs) -> Result<Outcome> {
     };
     let diff = diff(&old, &new, &args.addresses.options());
     match args.output {
-        DiffOutput::Text => print!("{}", format::text::diff(&diff)),
+        DiffOutput::Text => print(&format::text::diff(&diff))?,
         DiffOutput::Json => print_json(&as_json(&diff))?,
-        DiffOutput::Markdown => print!("{}", format::markdown::diff(&diff)),
-        DiffOutput::Csv => print!("{}", format::csv::diff(&diff)),
-        DiffOutput::Dot => print!("{}", format::dot::diff(&diff)),
+        DiffOutput::Markdown => print(&format::markdown::diff(&diff))?,
+        DiffOutput::Csv => print(&format::csv::diff(&diff))?,
+        DiffOutput::Dot => print(&format::dot::diff(&diff))?,
     }
     Ok(if diff.is_empty() { Outcome::Clean } else { Outcome::Finding })
 }

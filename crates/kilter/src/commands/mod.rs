@@ -7,6 +7,7 @@ pub mod connections;
 pub mod diff;
 pub mod down;
 pub mod flows;
+pub mod lint;
 pub mod list;
 pub mod run;
 pub mod sources;
@@ -15,6 +16,8 @@ pub mod target;
 pub mod up;
 pub mod verify;
 pub mod why;
+
+use std::io::{ErrorKind, Write};
 
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -25,6 +28,13 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
 }
 
 fn print_json(value: &impl Serialize) -> Result<()> {
-    println!("{}", serde_json::to_string_pretty(value)?);
-    Ok(())
+    print(&format!("{}\n", serde_json::to_string_pretty(value)?))
+}
+
+/// Writes an answer to standard output. A reader that has gone (`| head`) has read enough.
+fn print(text: &str) -> Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("write to standard output"),
+    }
 }

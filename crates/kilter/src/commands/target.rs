@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use clap::Args;
 use ipnet::IpNet;
-use kilter_manifests::Loaded;
+use kilter_manifests::{Loaded, Object, Source};
 use kilter_model::Cluster;
 use kilter_reach::Options;
 use kilter_twin::Layout;
@@ -48,8 +48,6 @@ impl AddressArgs {
 /// What was found there.
 pub struct Target {
     pub cluster: Cluster,
-    /// The objects, where files were read.
-    pub loaded: Option<Loaded>,
     pub options: Options,
 }
 
@@ -62,7 +60,7 @@ pub fn load(args: &TargetArgs) -> Result<Target> {
             eprintln!("warning: {warning}");
         }
         let cluster = kilter_manifests::cluster(&loaded)?;
-        return Ok(Target { cluster, loaded: Some(loaded), options });
+        return Ok(Target { cluster, options });
     }
     let cluster = runtime()?.block_on(async {
         let client = client(args).await?;
@@ -72,7 +70,27 @@ pub fn load(args: &TargetArgs) -> Result<Target> {
     if !of_nodes.is_empty() {
         options.pod_cidrs = of_nodes;
     }
-    Ok(Target { cluster, loaded: None, options })
+    Ok(Target { cluster, options })
+}
+
+/// The objects as they were declared. One that the API would refuse is a warning: it is judged as
+/// well as it can be.
+pub fn objects(args: &TargetArgs) -> Result<Loaded> {
+    if !args.source.sources.is_empty() {
+        let sources: Vec<Source> =
+            args.source.sources.iter().map(|it| Source::parse(it)).collect::<Result<_, _>>()?;
+        let tolerant =
+            kilter_manifests::Options { tolerant: true, strict: args.source.strict, ..Default::default() };
+        let loaded = kilter_manifests::load(&sources, &tolerant)?;
+        loaded.warnings.iter().for_each(|it| eprintln!("warning: {it}"));
+        return Ok(loaded);
+    }
+    let declared = runtime()?.block_on(async {
+        let client = client(args).await?;
+        Ok::<_, anyhow::Error>(kilter_cluster::declared(&client).await?)
+    })?;
+    let objects = declared.into_iter().map(|(value, origin)| Object { value, origin }).collect();
+    Ok(Loaded { objects, ..Loaded::default() })
 }
 
 /// A client of the API that the arguments mean.

@@ -5,7 +5,7 @@ use clap::Args;
 use kilter_reach::why::{Answer, Question, find, split_port, why};
 use serde_json::json;
 
-use super::print_json;
+use super::{print, print_json};
 use super::target::{self, TargetArgs};
 use crate::cli::Output;
 use crate::exit::Outcome;
@@ -34,7 +34,7 @@ pub fn run(args: &WhyArgs) -> Result<Outcome> {
     let answer = why(&target.cluster, &target.options, &question)?;
     match args.output {
         Output::Json => print_json(&as_json(&answer))?,
-        Output::Text => print!("{answer}"),
+        Output::Text => print(&answer.to_string())?,
     }
     Ok(if answer.verdict().is_allow() { Outcome::Clean } else { Outcome::Finding })
 }

@@ -2,5 +2,6 @@
 
 pub mod csv;
 pub mod dot;
+pub mod html;
 pub mod markdown;
 pub mod text;

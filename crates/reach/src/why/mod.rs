@@ -20,7 +20,7 @@ pub use answer::{Answer, Case, Side, Unserved};
 pub use nearest::{Lack, Mismatch, Near, is_slip, nearest};
 pub use subject::{NameError, Port, PortText, Subject, find, split_port};
 
-use crate::connections::Options;
+use crate::connections::{Connection, End, Options};
 use ports::Ports;
 
 /// A question: may `from` open a connection to `to`?
@@ -45,6 +45,27 @@ pub fn why(cluster: &Cluster, options: &Options, question: &Question) -> Result<
     }
     asker.answer.settle();
     Ok(asker.answer)
+}
+
+/// The rules that permit a connection of the list: a case for each reason.
+pub fn explain(cluster: &Cluster, options: &Options, connection: &Connection) -> Vec<Case> {
+    let mut asker = Asker { cluster: cluster.clone(), options, answer: Answer::default() };
+    let permitted = |protocol, port| {
+        connection.ports.contains(protocol, port) || connection.depends_on_address.contains(protocol, port)
+    };
+    for source in asker.at_end(&connection.from) {
+        for target in asker.at_end(&connection.to) {
+            let pod = match &target.what {
+                What::Pod(uid) => asker.cluster.pod(uid),
+                _ => None,
+            };
+            let ports = Ports::all(&asker.cluster, pod).only(permitted);
+            asker.judge(&source, &target, None, &ports);
+        }
+    }
+    asker.answer.settle();
+    asker.answer.cases.retain(|it| it.verdict.is_allow());
+    asker.answer.cases
 }
 
 /// One thing at an end, and what it is called.
@@ -97,6 +118,21 @@ impl Asker<'_> {
                     .collect()
             }
             Subject::Service(_) => vec![],
+        }
+    }
+
+    /// What is at an end of a listed connection.
+    fn at_end(&self, end: &End) -> Vec<Place> {
+        match end {
+            End::Workload(owner) => {
+                let pods = subject::distinct(self.cluster.pods().filter(|it| it.owner == *owner));
+                self.places(&Subject::Pods { title: owner.to_string(), pods })
+            }
+            End::External(range) => {
+                vec![Place { title: range.to_string(), what: What::Address(range.first) }]
+            }
+            #[allow(unreachable_patterns, reason = "ends of other kinds")]
+            _ => vec![],
         }
     }
 

@@ -47,6 +47,11 @@ impl Ports {
         Self(each.flat_map(|protocol| ranges.iter().map(move |it| (protocol, *it))).collect())
     }
 
+    /// Those of them that are wanted, each judged by its first port.
+    pub fn only(self, wanted: impl Fn(Protocol, u16) -> bool) -> Self {
+        Self(self.0.into_iter().filter(|(protocol, range)| wanted(*protocol, range.first)).collect())
+    }
+
     pub fn ranges(&self) -> impl Iterator<Item = (Protocol, PortRange)> {
         self.0.iter().copied()
     }

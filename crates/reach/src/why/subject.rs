@@ -262,7 +262,7 @@ fn pods(cluster: &Cluster, wanted: &Wanted<'_>) -> Result<Subject, NameError> {
 }
 
 /// One pod of each kind that policies could tell apart by more than an address out of one block.
-fn distinct<'a>(pods: impl Iterator<Item = &'a Pod>) -> Vec<Uid> {
+pub fn distinct<'a>(pods: impl Iterator<Item = &'a Pod>) -> Vec<Uid> {
     let mut seen = BTreeSet::new();
     pods.filter(|pod| seen.insert((pod.labels.clone(), pod.ports.clone(), pod.host_network)))
         .map(|pod| pod.uid.clone())
