@@ -11,7 +11,7 @@ use proptest::prelude::*;
 
 /// Cases that are about kinds which the model does not hold, or that differ as
 /// `docs/policy-differences.md` says.
-const OUT_OF_SCOPE: [(&str, &str); 8] = [
+const OUT_OF_SCOPE: [(&str, &str); 7] = [
     ("acs-security-demos..acs-security-demos-new", "the line of an Ingress"),
     ("anp_np_banp_core_test..anp_banp_core_test", "AdminNetworkPolicy"),
     ("anp_test_10..anp_test_10_swapping_rules", "AdminNetworkPolicy"),
@@ -19,7 +19,6 @@ const OUT_OF_SCOPE: [(&str, &str); 8] = [
     ("banp_test_core_egress_sctp_rules..banp_test_core_egress_sctp_swapping_rules", "AdminNetworkPolicy"),
     ("banp_test_core_egress_tcp_rules..banp_test_core_egress_tcp_swapping_rules", "AdminNetworkPolicy"),
     ("banp_test_core_ingress_tcp_rules..banp_test_core_ingress_tcp_swapping_rules", "AdminNetworkPolicy"),
-    ("semanticDiff-same-topologies-old2..semanticDiff-same-topologies-new2", "hostNetwork"),
 ];
 
 /// Cases with hostNetwork pods. That tool judges them as it judges other pods; the page on

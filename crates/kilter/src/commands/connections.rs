@@ -63,9 +63,7 @@ pub fn run(args: &ConnectionsArgs) -> Result<Outcome> {
         return Err(UsageError("--explain goes with -o text and -o json".into()).into());
     }
     let target = target::load(&args.target)?;
-    for warning in kilter_reach::warnings(&target.cluster) {
-        eprintln!("warning: {warning}");
-    }
+    kilter_reach::warnings(&target.cluster).iter().for_each(|it| eprintln!("warning: {it}"));
     let mut all = connections(&target.cluster, &target.options);
     if !args.focus.is_empty() {
         let focus = titles(&target, &args.focus)?;

@@ -57,7 +57,7 @@ pub fn explain(cluster: &Cluster, options: &Options, connection: &Connection) ->
         for target in asker.at_end(&connection.to) {
             let pod = match &target.what {
                 What::Pod(uid) => asker.cluster.pod(uid),
-                _ => None,
+                What::Node(_) | What::Address(_) => None,
             };
             let ports = Ports::all(&asker.cluster, pod).only(permitted);
             asker.judge(&source, &target, None, &ports);
@@ -131,8 +131,8 @@ impl Asker<'_> {
             End::External(range) => {
                 vec![Place { title: range.to_string(), what: What::Address(range.first) }]
             }
-            #[allow(unreachable_patterns, reason = "ends of other kinds")]
-            _ => vec![],
+            // Nothing is known of it but what an Ingress says, so there is no rule to name.
+            End::IngressController => vec![],
         }
     }
 

@@ -26,7 +26,8 @@ impl Ports {
             starts.extend([u32::from(range.first).max(1), u32::from(range.last) + 1]);
         };
         let rules = cluster.policies().flat_map(|it| it.ingress.iter().chain(&it.egress).flatten());
-        for port in rules.flat_map(|it| it.ports.iter().flatten()) {
+        let of_cluster = cluster.cluster_policies().flat_map(|it| it.ingress.iter().chain(&it.egress));
+        for port in rules.chain(of_cluster.map(|it| &it.matches)).flat_map(|it| it.ports.iter().flatten()) {
             match &port.port {
                 PortSpec::Range(range) => cut(*range),
                 PortSpec::Named(name) => {
