@@ -7,7 +7,8 @@ use futures::try_join;
 use ipnet::IpNet;
 use kilter_datapath::{Endpoint, GATEWAY_MAC};
 use kilter_netlink::{
-    Error, Mac, Neighbour, Netlink, Peer, Route, Setting, Veth, ipv6, sysctls, sysctls_here,
+    Error, Mac, Neighbour, Netlink, Peer, Route, Setting, Veth, ipv6, settle, sysctls,
+    sysctls_here,
 };
 use kilter_netns::NetNs;
 use kilter_wire::cni::{CniResult, Dns, Interface, IpConfig, Route as CniRoute};
@@ -98,7 +99,8 @@ impl Plan<'_> {
             try_join_all(neighbours.iter().map(|neighbour| node.replace_neighbour(neighbour))),
             try_join_all(routes.iter().map(|route| node.replace_route(route))),
         )?;
-        Ok(())
+        // The pod's end was up first: without this its first answers could be lost.
+        settle(self.namespace, self.ifname)
     }
 
     /// The next hops, as the pod has to know them.

@@ -4,9 +4,10 @@
 //! A [`Netlink`] is bound to the namespace it was made for: its socket was opened inside, so it works
 //! from any thread afterwards.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod address;
+mod carrier;
 mod error;
 mod handle;
 mod impair;
@@ -19,6 +20,7 @@ mod route;
 mod source_nat;
 mod sysctl;
 
+pub use carrier::settle;
 pub use error::Error;
 pub use handle::Netlink;
 pub use impair::Impairment;

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use kilter_netlink::{
     Family, Impairment, Masquerade, Neighbour, Netlink, Peer, Route, Veth, ipv6, nftables, read_sysctl,
-    sysctl, sysctls,
+    settle, sysctl, sysctls,
 };
 use kilter_netns::NetNs;
 
@@ -68,6 +68,33 @@ async fn a_pod_reaches_its_node_through_a_gateway_that_nobody_has() {
     let (_, from) = listener.accept().unwrap();
     assert_eq!(from, client.local_addr().unwrap());
     assert_eq!(from.ip(), ip("10.244.1.7"));
+}
+
+#[tokio::test]
+async fn the_first_packet_of_a_pod_is_not_lost_though_its_end_was_up_before_its_peer() {
+    let gateway = ip("169.254.1.1");
+    // Left to the kernel, a good part of so many would be.
+    for _ in 0..40 {
+        let (node, pod, outer, inner) = wired().await;
+        let (host, peer) = (outer.link_index("klt0").await.unwrap(), inner.link_index("eth0").await.unwrap());
+        outer.add_address(host, "169.254.1.1/32".parse().unwrap()).await.unwrap();
+        inner.add_address(peer, "10.244.1.7/32".parse().unwrap()).await.unwrap();
+        inner.set_up(peer).await.unwrap();
+        inner.replace_neighbour(&Neighbour { link: peer, address: gateway, mac: HOST_MAC }).await.unwrap();
+        inner.replace_route(&Route::default_via(gateway, peer)).await.unwrap();
+        let receiver = node.run(|| std::net::UdpSocket::bind("0.0.0.0:7000").unwrap()).unwrap();
+        let sender = pod.run(|| std::net::UdpSocket::bind("0.0.0.0:0").unwrap()).unwrap();
+        sysctl(&node, "net.ipv4.conf.klt0.rp_filter", "0").unwrap();
+        sysctl(&node, "net.ipv4.conf.all.rp_filter", "0").unwrap();
+        outer.set_up(host).await.unwrap();
+        outer.replace_route(&Route::on_link("10.244.1.7/32".parse().unwrap(), host)).await.unwrap();
+        settle(&pod, "eth0").unwrap();
+        sender.send_to(b"first", "169.254.1.1:7000").unwrap();
+        receiver.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
+        let mut buffer = [0; 16];
+        let (length, _) = receiver.recv_from(&mut buffer).expect("the first packet arrives");
+        assert_eq!(&buffer[..length], b"first");
+    }
 }
 
 #[tokio::test]
