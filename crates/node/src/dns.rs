@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use kilter_dns::{Identity, Sockets, Upstream, Zone, serve};
 use kilter_netns::NetNs;
 use kilter_pods::{Builtin, BuiltinPod, Stop};
@@ -23,16 +23,13 @@ pub fn zone(config: &Config) -> Result<Zone> {
 
 /// Serves the zone in pods that ask for it by annotation.
 pub fn builtin(zone: Zone, upstream: Vec<SocketAddr>) -> Builtin {
-    Builtin::new(move |pod| {
+    Builtin::new("dns", move |pod| {
         let (zone, upstream) = (zone.clone(), upstream.clone());
         Box::pin(async move { start(pod, zone, upstream).await })
     })
 }
 
 async fn start(pod: BuiltinPod, zone: Zone, upstream: Vec<SocketAddr>) -> Result<Stop> {
-    if pod.run != "dns" {
-        bail!("kilter.dev/run: {} is not something a node serves; `dns` is", pod.run);
-    }
     let netns = NetNs::open(&pod.netns)?;
     // A socket of IPv6 serves IPv4 too.
     let any = match pod.addresses.iter().any(IpAddr::is_ipv6) {

@@ -101,6 +101,7 @@ fn pods_config(config: &Config, client: kube::Client, zone: kilter_dns::Zone) ->
         pod_cidrs: config.pod_cidrs.clone(),
         labels: Default::default(),
         client,
+        cgroup: config.cgroup.clone(),
         state_dir: config.directory.join("pods"),
         pause: config.pause.clone(),
         cni_bin: plugins.to_owned(),

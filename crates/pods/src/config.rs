@@ -25,6 +25,8 @@ pub struct Config {
     pub labels: BTreeMap<String, String>,
     /// The Kubernetes API.
     pub client: kube::Client,
+    /// The node's cgroup, in which containers that run for real get their own.
+    pub cgroup: PathBuf,
     /// Where sandboxes are recorded: `.../nodes/NODE/pods`.
     pub state_dir: PathBuf,
     /// The `kilter-pause` program.
@@ -64,8 +66,6 @@ pub struct KubeletApi {
 /// A pod that the node process serves itself.
 #[derive(Debug, Clone)]
 pub struct BuiltinPod {
-    /// The annotation's value: `dns`.
-    pub run: String,
     /// `metadata.uid`.
     pub uid: Arc<str>,
     /// The pod's namespace.
@@ -100,22 +100,32 @@ impl fmt::Debug for Stop {
     }
 }
 
+type StartBuiltin = dyn Fn(BuiltinPod) -> BoxFuture<'static, anyhow::Result<Stop>> + Send + Sync;
+
 /// Starts a server inside a pod's namespace; returns once its sockets are open.
 #[derive(Clone)]
-pub struct Builtin(Arc<dyn Fn(BuiltinPod) -> BoxFuture<'static, anyhow::Result<Stop>> + Send + Sync>);
+pub struct Builtin {
+    name: &'static str,
+    start: Arc<StartBuiltin>,
+}
 
 impl Builtin {
-    /// A hook from a function.
-    pub fn new<F>(start: F) -> Self
+    /// A hook from a function, for pods that are annotated with this name.
+    pub fn new<F>(name: &'static str, start: F) -> Self
     where
         F: Fn(BuiltinPod) -> BoxFuture<'static, anyhow::Result<Stop>> + Send + Sync + 'static,
     {
-        Self(Arc::new(start))
+        Self { name, start: Arc::new(start) }
+    }
+
+    /// The annotation's value.
+    pub fn name(&self) -> &'static str {
+        self.name
     }
 
     /// Starts the server of a pod.
     pub async fn start(&self, pod: BuiltinPod) -> anyhow::Result<Stop> {
-        (self.0)(pod).await
+        (self.start)(pod).await
     }
 }
 

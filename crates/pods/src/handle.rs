@@ -36,7 +36,7 @@ impl Pods {
         let cni = Cni::new(config.cni_bin.clone(), &config.cni_conf)?;
         let records = Records::open(&config.state_dir)
             .with_context(|| format!("open the state directory {}", config.state_dir.display()))?;
-        let found = sync::discard_unknown(&records)?;
+        let found = sync::discard_unknown(&records, &config.cgroup).await?;
         let shared = Arc::new(Shared {
             cni,
             records,

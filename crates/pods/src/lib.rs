@@ -5,23 +5,30 @@
 //! owned by that pod's task (`sync`), and recorded on disk so that a restarted node goes on with
 //! it or clears it away.
 
+mod annotations;
+mod cgroup;
 pub mod cni;
 mod config;
 mod container;
 mod dial;
 mod environment;
 mod handle;
+mod hostports;
 mod kubelet_api;
+mod life;
 mod logs;
 mod node;
 pub mod probe;
+mod program;
 mod registry;
+mod run;
 pub mod sandbox;
 mod services;
 pub mod standin;
 mod status;
 mod sync;
 mod version;
+mod volumes;
 
 pub use config::{Builtin, BuiltinPod, Config, KubeletApi, Stop};
 pub use handle::{Handle, Pods};

@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::{Container as Declared, Pod};
 use kilter_model::Protocol;
 
 use crate::logs::Log;
+use crate::program::Interior;
 
 /// One pod, as it was when this was written.
 #[derive(Debug, Clone)]
@@ -46,6 +47,8 @@ pub struct ContainerView {
     pub declared: Declared,
     /// Whether it runs.
     pub running: bool,
+    /// Its inside, if it runs for real.
+    pub interior: Option<Arc<Interior>>,
     /// What it prints.
     pub log: Arc<Log>,
     /// What its last run printed.

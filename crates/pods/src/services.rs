@@ -78,6 +78,17 @@ impl Services {
         own.map(|(_, service)| service.clone()).collect()
     }
 
+    /// The Services whose variables a pod's programs find: its namespace's unless it declines, and
+    /// the API.
+    pub fn linked(&self, pod: &Pod) -> Vec<Arc<Service>> {
+        let mut services = self.of_namespace("default");
+        services.retain(|service| service.metadata.name.as_deref() == Some("kubernetes"));
+        if pod.spec.as_ref().and_then(|spec| spec.enable_service_links) != Some(false) {
+            services.extend(self.of_namespace(pod.namespace().as_deref().unwrap_or_default()));
+        }
+        services
+    }
+
     /// The Services that select a pod.
     pub fn selecting(&self, pod: &Pod) -> Vec<Arc<Service>> {
         let mut services = self.of_namespace(pod.namespace().as_deref().unwrap_or_default());

@@ -63,7 +63,11 @@ fn a_pod_becomes_ready_serves_and_goes_without_a_trace() {
             ];
             assert_eq!(node.pods().listening(&uid).await, expected);
 
-            assert!(http(&ip(&pod), 8080, "GET /x?y=1 HTTP/1.1").await.contains("\"path\": \"/x?y=1\""));
+            let asked = "GET /x?y=1 HTTP/1.1\r\nAccept: text/html, application/json;q=0.9";
+            assert!(http(&ip(&pod), 8080, asked).await.contains("\"path\": \"/x?y=1\""));
+            let plain = http(&ip(&pod), 8080, "GET /x?y=1 HTTP/1.1").await;
+            assert!(plain.contains("\nweb in default on node-1 (") || plain.contains("\r\n\r\nweb in default on node-1 ("), "{plain}");
+            assert!(plain.contains("\nGET /x?y=1\nconnection: close\nhost: test\n"), "{plain}");
             let logs = node.kubectl(&["logs", "web", "-c", "http", "--tail=1"]).await;
             assert!(
                 logs.1.starts_with("GET /x?y=1 from 10.240.0.11:") && logs.1.ends_with("-> 200\n"),
@@ -215,6 +219,73 @@ fn failing_on_purpose_is_noticed_and_heals() {
             node.annotate("web", "kilter.dev/fail", None).await;
             node.until("web", "it runs again", |pod| is_ready(pod) && container(pod, 0)["restartCount"] == 2)
                 .await;
+        })
+    });
+}
+
+#[test]
+fn stand_ins_are_slow_and_err_as_told_and_wrong_annotations_are_events() {
+    on_a_node(|node| {
+        Box::pin(async move {
+            let annotations = json!({"kilter.dev/delay": "300ms", "kilter.dev/error-rate": "50%", "kilter.dev/bandwidth": "fast"});
+            let spec = json!({"containers": [{"name": "c", "ports": [{"containerPort": 80}]}]});
+            node.create_pod("web", annotations, spec).await;
+            let pod = node.until_ready("web").await;
+            let started = std::time::Instant::now();
+            let answers = [http(&ip(&pod), 80, "GET / HTTP/1.1").await, http(&ip(&pod), 80, "GET / HTTP/1.1").await];
+            assert!(started.elapsed().as_millis() >= 600, "{:?}", started.elapsed());
+            let failed = answers.iter().filter(|answer| answer.starts_with("HTTP/1.1 503")).count();
+            assert_eq!(failed, 1, "{answers:?}");
+            node.until_event(
+                "web Warning UnknownAnnotation annotation kilter.dev/bandwidth: \"fast\" is not a rate in bits a second",
+            )
+            .await;
+            node.annotate("web", "kilter.dev/delay", None).await;
+            node.annotate("web", "kilter.dev/error-rate", None).await;
+            // 2,000 bytes at 16,000 bits a second are a second's work, but for the first piece.
+            node.annotate("web", "kilter.dev/bandwidth", Some("16k")).await;
+            let started = std::time::Instant::now();
+            while exchange(&ip(&pod), 80, &[7; 2000]).await.len() != 2000 || started.elapsed().as_millis() < 900 {
+                assert!(started.elapsed() < common::DEADLINE, "the bandwidth is never limited");
+            }
+        })
+    });
+}
+
+#[test]
+fn the_sandbox_follows_the_pods_wishes_and_refuses_what_no_pod_may_have() {
+    on_a_node(|node| {
+        Box::pin(async move {
+            let container = json!([{"name": "c", "ports": [{"containerPort": 80, "hostPort": 8080}]}]);
+            let spec = json!({
+                "hostname": "shop", "subdomain": "web", "dnsPolicy": "None",
+                "dnsConfig": {"nameservers": ["192.0.2.53"], "options": [{"name": "ndots", "value": "1"}]},
+                "hostAliases": [{"ip": "192.0.2.1", "hostnames": ["db"]}],
+                "securityContext": {"sysctls": [{"name": "net.ipv4.ip_unprivileged_port_start", "value": "7"}]},
+                "containers": container,
+            });
+            node.create_pod("web", json!({}), spec).await;
+            let pod = node.until_ready("web").await;
+            let script = "cat /etc/resolv.conf; grep -v localhost /etc/hosts; cat /proc/sys/net/ipv4/ip_unprivileged_port_start";
+            let (_, out, err) = node.kubectl(&["exec", "web", "--", "sh", "-c", script]).await;
+            let expected = format!(
+                "nameserver 192.0.2.53\noptions ndots:1\n{}\tshop.web.default.svc.cluster.local\tshop\n192.0.2.1\tdb\n7\n",
+                ip(&pod)
+            );
+            assert_eq!(out, expected, "{err}");
+
+            node.create_pod("rival", json!({}), json!({"containers": container})).await;
+            node.until_event("rival Warning HostPortConflict port 8080/TCP of the node is claimed by container \"c\" of this pod and by container \"c\" of pod default/web").await;
+
+            let unsafe_sysctls = json!({"sysctls": [{"name": "kernel.msgmax", "value": "1"}]});
+            node.create_pod("greedy", json!({}), json!({"securityContext": unsafe_sysctls, "containers": [{"name": "c"}]})).await;
+            let rejected = node
+                .until("greedy", "it is rejected", |pod| {
+                    pod.status.as_ref().and_then(|status| status.reason.as_deref()) == Some("SysctlForbidden")
+                })
+                .await;
+            let message = rejected.status.unwrap().message.unwrap();
+            assert_eq!(message, "Pod was rejected: forbidden sysctl: \"kernel.msgmax\" not allowlisted");
         })
     });
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use kilter_model::Protocol;
 use kilter_netns::NetNs;
 use kilter_pods::sandbox::{Launch, Process, kill_strays, launch};
-use kilter_pods::standin::{Failures, Identity, Port, StandIns};
+use kilter_pods::standin::{Behaviour, Failures, Identity, Port, StandIns};
 use kilter_testkit::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -23,6 +23,7 @@ fn start(state: &Path) -> Process {
         title: "shop/web",
         hostname: "web",
         host_network: false,
+        sysctls: &[],
     };
     launch(request).expect("a sandbox (are you root?)")
 }
@@ -126,7 +127,7 @@ async fn a_stand_in_speaks_http_grpc_and_udp_and_closes_before_its_namespace_goe
         addresses: vec!["127.0.0.1".parse().unwrap()],
     };
     let before = sockets();
-    let mut server = StandIns::new().unwrap().pod(identity, netns.clone(), Failures::default());
+    let mut server = StandIns::new().unwrap().pod(identity, netns.clone(), Behaviour::default());
     let port = |protocol, number| Port { protocol, number, container: "c".into() };
     let wanted = BTreeSet::from([port(Protocol::Tcp, 80), port(Protocol::Udp, 80)]);
     let log = Arc::default();
@@ -134,18 +135,23 @@ async fn a_stand_in_speaks_http_grpc_and_udp_and_closes_before_its_namespace_goe
     assert!(failed.is_empty(), "{failed:?}");
 
     // curl is the independent witness of HTTP/1.1, HTTP/2 and gRPC's trailers.
-    let answer = curl(&netns, &["-s", "--fail", "-d", "hello", "http://127.0.0.1/a?b"]).await;
+    let answer = curl(&netns, &["-s", "--fail", "-H", "accept: application/json", "-d", "hello", "http://127.0.0.1/a?b"]).await;
     let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
     assert_eq!(
         (&answer["pod"], &answer["path"], &answer["bodyBytes"]),
         (&"web".into(), &"/a?b".into(), &5.into())
     );
     let secure = curl(&netns, &["-s", "--fail", "--insecure", "https://127.0.0.1:80/"]).await;
-    assert!(secure.contains("\"pod\": \"web\""), "TLS on the same port: {secure}");
+    assert!(secure.starts_with("web in shop on node-1 (container c, a stand-in)\n"), "TLS on the same port: {secure}");
     let check = "printf '\\0\\0\\0\\0\\0' | curl -s -i --http2-prior-knowledge -H 'content-type: application/grpc' \
         -H 'te: trailers' --data-binary @- http://127.0.0.1/grpc.health.v1.Health/Check | od -c -A n | tr -d ' \\n'";
     let health = inside(&netns, "sh", &["-c", check]).await;
     assert!(health.contains("grpc-status:0") && health.contains("\\0\\0\\0\\0002\\b001"), "{health}");
+
+    let reflect = "printf '\\0\\0\\0\\0\\3\\072\\001*' | curl -s -i --http2-prior-knowledge -H 'content-type: application/grpc' \
+        -H 'te: trailers' --data-binary @- http://127.0.0.1/grpc.reflection.v1.ServerReflection/ServerReflectionInfo | strings";
+    let services = inside(&netns, "sh", &["-c", reflect]).await;
+    assert!(services.contains("grpc.health.v1.Health") && services.contains("grpc-status: 0"), "{services}");
 
     let (mut tcp, udp) = NetNs::open(&netns)
         .unwrap()
@@ -171,7 +177,8 @@ async fn a_stand_in_speaks_http_grpc_and_udp_and_closes_before_its_namespace_goe
         let length = udp.recv(&mut answer).await.unwrap();
         assert_eq!(std::str::from_utf8(&answer[..length]).unwrap(), expected);
     }
-    server.set_failures(Failures { http: true, grpc: true, ..Failures::default() });
+    let failures = Failures { http: true, grpc: true, ..Failures::default() };
+    server.set_behaviour(Behaviour { failures, ..Behaviour::default() });
     let code = curl(&netns, &["-s", "-o", "/dev/null", "-w", "%{http_code}", "http://127.0.0.1/"]).await;
     assert_eq!(code, "503");
     let health = inside(&netns, "sh", &["-c", check]).await;

@@ -1,7 +1,10 @@
 //! How a twin is.
 
 use anyhow::Result;
+use k8s_openapi::api::core::v1::Pod;
 use kilter_model::{Cluster, PodPhase};
+use kube::api::ListParams;
+use kube::{Api, ResourceExt};
 use serde::Serialize;
 
 use crate::UsageError;
@@ -60,6 +63,9 @@ pub struct PodState {
     pub ready: bool,
     /// What keeps it from being ready, as far as its status and its latest warning tell.
     pub why: Option<String>,
+    /// Its containers that run for real; all others are stand-ins.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub real: Vec<String>,
 }
 
 impl Status {
@@ -92,6 +98,9 @@ pub async fn status(name: &str) -> Result<Status> {
     };
     let restarts = supervisor::restarts(&layout);
     let mut pods = cluster.as_ref().map_or_else(Vec::new, pods);
+    if let Some(client) = &client {
+        name_real_containers(client, &mut pods).await;
+    }
     if let Some(client) = client
         && pods.iter().any(|pod| !pod.is_well())
     {
@@ -128,10 +137,30 @@ fn pods(cluster: &Cluster) -> Vec<PodState> {
             phase: phase(pod.phase).to_owned(),
             ready: pod.ready,
             why: None,
+            real: Vec::new(),
         })
         .collect();
     pods.sort_by(|a, b| a.name.cmp(&b.name));
     pods
+}
+
+/// How `imageID` of a container begins whose command runs on this machine (`kilter-pods`).
+const PROCESS: &str = "kilter://process";
+
+/// Says which containers are no stand-ins; none when the API does not answer.
+async fn name_real_containers(client: &kube::Client, pods: &mut [PodState]) {
+    let Ok(listed) = Api::<Pod>::all(client.clone()).list(&ListParams::default()).await else { return };
+    for object in listed {
+        let statuses = object.status.iter().flat_map(|status| {
+            status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten())
+        });
+        let real: Vec<_> =
+            statuses.filter(|status| status.image_id == PROCESS).map(|status| status.name.clone()).collect();
+        let name = format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any());
+        if let Some(pod) = pods.iter_mut().find(|pod| !real.is_empty() && pod.name == name) {
+            pod.real = real;
+        }
+    }
 }
 
 const fn phase(phase: PodPhase) -> &'static str {

@@ -35,7 +35,7 @@ fn text(status: &Status) -> String {
         .collect();
     text += &table::render(&["NODE", "STATE", "PODS", "RESTARTS"], &nodes);
     let ready = status.pods.iter().filter(|p| p.ready).count();
-    text += &format!("\n{ready} of {} pods ready; every container is a stand-in\n", status.pods.len());
+    text += &format!("\n{ready} of {} pods ready; {}\n", status.pods.len(), stand_ins(status));
     for pod in status.pods.iter().filter(|p| !p.is_well()) {
         let (name, phase, node) = (&pod.name, &pod.phase, pod.node.as_deref().unwrap_or("no node"));
         let why = pod.why.as_deref().unwrap_or("its status does not say why");
@@ -53,5 +53,15 @@ fn restarted(times: u32) -> String {
         0 => String::new(),
         1 => " (restarted once)".into(),
         more => format!(" (restarted {more} times)"),
+    }
+}
+
+/// Which containers are what their images would be, in a few words.
+fn stand_ins(status: &Status) -> String {
+    let named = |pod: &kilter_twin::PodState| format!("{} ({})", pod.name, pod.real.join(", "));
+    let real: Vec<String> = status.pods.iter().filter(|pod| !pod.real.is_empty()).map(named).collect();
+    match real.is_empty() {
+        true => "every container is a stand-in".into(),
+        false => format!("every container is a stand-in, but these run for real: {}", real.join(", ")),
     }
 }

@@ -1,8 +1,9 @@
 //! The frames of `v5.channel.k8s.io` and `v4.channel.k8s.io`: a channel's number, then data.
 
 use bytes::Bytes;
-use serde::Deserialize;
 use serde_json::{Value, json};
+
+use crate::program::Size;
 
 /// Subprotocols, best first. The fifth knows how to close one channel.
 pub(super) const PROTOCOLS: [&str; 2] = ["v5.channel.k8s.io", "v4.channel.k8s.io"];
@@ -25,14 +26,6 @@ pub(super) enum Input {
     StdinClosed,
     /// The terminal has this size now.
     Resize(Size),
-}
-
-/// The size of a terminal in characters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub(super) struct Size {
-    pub(super) width: u16,
-    pub(super) height: u16,
 }
 
 /// Reads a frame; what makes no sense is passed over, as the kubelet does.

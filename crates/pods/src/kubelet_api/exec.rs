@@ -7,10 +7,10 @@ use axum::http::StatusCode;
 use axum::response::Response;
 
 use super::channel::PROTOCOLS;
-use super::spawn::Program;
 use super::{Refused, find, query, session};
-use crate::environment::environment;
-use crate::registry::Entry;
+use crate::environment::{Sources, environment};
+use crate::program::{Interior, Place, Program};
+use crate::registry::{ContainerView, Entry, View};
 use crate::sync::Shared;
 
 /// `GET /exec/{namespace}/{pod}/{container}` as a WebSocket.
@@ -31,39 +31,46 @@ pub(super) async fn serve(
             "you must specify at least 1 command for the container".into(),
         ));
     }
-    let Some(sandbox) = entry.sandbox.clone().filter(|_| view.running) else {
+    let Some(sandbox) = entry.sandbox.as_ref().filter(|_| view.running) else {
         return Err(Refused(
             StatusCode::BAD_REQUEST,
             format!("container {container} of pod {namespace}/{pod} does not run"),
         ));
     };
+    let interior = match &view.interior {
+        Some(interior) => interior.as_ref().clone(),
+        None => stand_in(&shared, &entry, &view, sandbox).await,
+    };
     let tty = query::flag(&pairs, "tty") || query::flag(&pairs, "TTY");
-    let mut environment =
-        environment(&entry.pod, &view.declared, &sandbox.hostname, &services(&shared, &entry));
-    if tty {
-        environment.entry("TERM".into()).or_insert_with(|| "xterm".into());
-    }
     let stdin = query::flag(&pairs, "stdin") || query::flag(&pairs, "input");
-    let program = Program { command, environment, stdin, tty };
+    let mut program = Program { stdin, tty, ..interior.program(command) };
+    if tty {
+        program.environment.entry("TERM".into()).or_insert_with(|| "xterm".into());
+    }
     Ok(upgrade
         .protocols(PROTOCOLS)
-        .on_upgrade(async move |socket| session::run(socket, program, sandbox).await))
+        .on_upgrade(async move |socket| session::run(socket, program, interior.place).await))
+}
+
+/// What a program finds in place of a stand-in's image: this machine's files, and the environment
+/// as far as it is known.
+async fn stand_in(shared: &Shared, entry: &Entry, container: &ContainerView, sandbox: &View) -> Interior {
+    let place = Place {
+        pause: sandbox.pid,
+        netns: sandbox.netns.clone(),
+        files: sandbox.dir.clone(),
+        container: None,
+        cgroup: None,
+    };
+    let sources = Sources::fetch(&shared.config.client, &entry.pod, &container.declared).await;
+    let services = shared.services.linked(&entry.pod);
+    let (environment, _) =
+        environment(&entry.pod, &container.declared, &sandbox.hostname, &services, &sources);
+    Interior { place, environment, working_dir: "/".into(), user: None }
 }
 
 /// Clients that still speak SPDY are told so; `kubectl` since 1.31 does not.
 pub(super) async fn not_spdy() -> Refused {
     let what = "exec is served over WebSocket (v5.channel.k8s.io) only: use kubectl 1.31 or newer";
     Refused(StatusCode::UPGRADE_REQUIRED, what.into())
-}
-
-/// The Services whose variables a container gets: its namespace's unless it declines, and the API.
-fn services(shared: &Shared, entry: &Entry) -> Vec<Arc<k8s_openapi::api::core::v1::Service>> {
-    let mut services = shared.services.of_namespace("default");
-    services.retain(|service| service.metadata.name.as_deref() == Some("kubernetes"));
-    if entry.pod.spec.as_ref().and_then(|spec| spec.enable_service_links) != Some(false) {
-        services.extend(
-            shared.services.of_namespace(entry.pod.metadata.namespace.as_deref().unwrap_or_default()),
-        );
-    }
-    services
 }

@@ -9,7 +9,6 @@ mod listen;
 mod logs;
 mod query;
 mod session;
-mod spawn;
 mod terminal;
 
 pub use listen::listen;

@@ -1,5 +1,3 @@
-use std::os::unix::process::ExitStatusExt;
-use std::process::ExitStatus;
 use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
@@ -11,9 +9,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::channel::{self, ERROR, Finish, Input, STDERR, STDOUT};
-use super::spawn::{self, NotFound, Program, Spawned};
 use super::terminal::Terminal;
-use crate::registry::View;
+use crate::program::{self, NotFound, Place, Program, Spawned, exit_code};
 
 /// Bytes read from a program at once.
 const CHUNK: usize = 32 << 10;
@@ -26,9 +23,9 @@ const LAST_OUTPUT: Duration = Duration::from_millis(500);
 const NOT_FOUND: i32 = 127;
 
 /// Runs a program and carries its streams until it ends or the client goes away, which ends it.
-pub(super) async fn run(socket: WebSocket, program: Program, sandbox: View) {
+pub(super) async fn run(socket: WebSocket, program: Program, place: Place) {
     let (mut sink, mut frames) = socket.split();
-    let spawned = tokio::task::spawn_blocking(move || spawn::spawn(program, &sandbox)).await;
+    let spawned = tokio::task::spawn_blocking(move || program::spawn(program, &place)).await;
     let spawned = spawned.unwrap_or_else(|panic| Err(panic.into()));
     let finish = match spawned.and_then(|spawned| Session::new(spawned)) {
         Ok(session) => match session.carry(&mut sink, &mut frames).await {
@@ -198,8 +195,4 @@ async fn to_program(mut typed: mpsc::Receiver<Bytes>, mut stdin: ChildStdin) {
             return;
         }
     }
-}
-
-fn exit_code(status: ExitStatus) -> i32 {
-    status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(-1)
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::channel::Size;
+use crate::program::{self, Size};
 
 /// The near end of a terminal, read and written at the same time.
 #[derive(Debug, Clone)]
@@ -50,7 +50,7 @@ impl Terminal {
     }
 
     pub(super) fn resize(&self, size: Size) {
-        if let Err(error) = super::spawn::resize(self.file.get_ref(), size) {
+        if let Err(error) = program::resize(self.file.get_ref(), size) {
             tracing::debug!(%error, "resize a terminal");
         }
     }

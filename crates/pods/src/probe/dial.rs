@@ -6,6 +6,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{DigitallySignedStruct, SignatureScheme};
 use tokio::net::TcpStream;
+use url::{Host, Url};
 
 /// Connects from this process's namespace, that is from the node.
 pub(super) async fn tcp(host: Option<&str>, pod: IpAddr, port: u16) -> io::Result<TcpStream> {
@@ -17,11 +18,38 @@ pub(super) async fn tcp(host: Option<&str>, pod: IpAddr, port: u16) -> io::Resul
     Ok(stream)
 }
 
-/// What the kubelet's user would read: `10.0.0.1:80`.
-pub(super) fn authority(host: Option<&str>, pod: IpAddr, port: u16) -> String {
+/// Connects to the server of a URL.
+pub(super) async fn url(url: &Url) -> io::Result<TcpStream> {
+    let port = url.port_or_known_default().unwrap_or(0);
+    match url.host() {
+        Some(Host::Domain(name)) => TcpStream::connect((name, port)).await,
+        Some(Host::Ipv4(ip)) => TcpStream::connect((ip, port)).await,
+        Some(Host::Ipv6(ip)) => TcpStream::connect((ip, port)).await,
+        None => Err(io::Error::other("no Host in request URL")),
+    }
+}
+
+/// What Go's `net.JoinHostPort` makes of a probe's host, or of the pod's address.
+pub(super) fn joined(host: Option<&str>, pod: IpAddr, port: u16) -> String {
     match host {
         Some(host) => format!("{host}:{port}"),
         None => SocketAddr::new(pod, port).to_string(),
+    }
+}
+
+/// The server of a URL, always with its port: `10.0.0.1:80`.
+pub(super) fn authority(url: &Url) -> String {
+    format!("{}:{}", url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or(0))
+}
+
+/// The kernel's words without the number that Rust adds.
+pub(super) fn words(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => "connection refused".into(),
+        io::ErrorKind::HostUnreachable => "no route to host".into(),
+        io::ErrorKind::NetworkUnreachable => "network is unreachable".into(),
+        io::ErrorKind::TimedOut => "connection timed out".into(),
+        _ => error.to_string(),
     }
 }
 

@@ -11,6 +11,19 @@ use crate::version::PROBE_USER_AGENT;
 /// An answer is one byte of status; anything much longer is not one.
 const ANSWER_BYTES: usize = 4096;
 
+/// `SERVING` (health.proto).
+pub(super) const SERVING: u8 = 1;
+
+/// A health status as the protocol names it.
+pub(super) fn status_name(status: u8) -> &'static str {
+    match status {
+        SERVING => "SERVING",
+        2 => "NOT_SERVING",
+        3 => "SERVICE_UNKNOWN",
+        _ => "UNKNOWN",
+    }
+}
+
 /// `grpc.health.v1.Health/Check` without TLS: the health status's number.
 pub(super) async fn check(
     stream: TcpStream,
@@ -37,8 +50,8 @@ pub(super) async fn check(
             Some(b"12") => {
                 bail!("this server does not implement the grpc health protocol (grpc.health.v1.Health)")
             }
-            Some(other) => bail!("the server answered with grpc status {}", String::from_utf8_lossy(other)),
-            None => bail!("the answer has no grpc status"),
+            Some(other) => bail!("health rpc probe failed: the server answered with grpc status {}", String::from_utf8_lossy(other)),
+            None => bail!("health rpc probe failed: the answer has no grpc status"),
         }
     };
     let mut exchange = std::pin::pin!(exchange);

@@ -3,6 +3,7 @@
 //! `state` decides (pure), `send` does one attempt, `worker` ties them to time.
 
 mod dial;
+mod fetch;
 mod grpc;
 mod http;
 mod send;
@@ -10,7 +11,8 @@ mod spec;
 mod state;
 mod worker;
 
-pub use send::{Outcome, Prober};
+pub(crate) use fetch::{Fetch, FetchError, Fetcher};
+pub use send::{Outcome, Prober, Subject};
 pub use spec::{Handler, HttpGet, Kind, ProbeSpec};
-pub use state::{Container, Machine, Report, Tick};
-pub use worker::{ProbeTasks, Seen, Situation};
+pub use state::{Container, Machine, Pace, Report, Tick};
+pub use worker::{ProbeTasks, Seen, Situation, Told};

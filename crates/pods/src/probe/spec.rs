@@ -1,7 +1,10 @@
 use std::fmt;
+use std::net::IpAddr;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Container, Probe};
+use k8s_openapi::api::core::v1::{Container, HTTPGetAction, Probe};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use url::Url;
 
 use crate::standin::resolve_port;
 
@@ -78,8 +81,8 @@ pub enum Handler {
         /// `HealthCheckRequest.service`.
         service: String,
     },
-    /// `exec`. A stand-in has no such program: it succeeds unless told to fail.
-    Exec,
+    /// `exec`: a program and its arguments.
+    Exec(Vec<String>),
 }
 
 /// `httpGet`, ready to be sent.
@@ -133,29 +136,58 @@ impl ProbeSpec {
     }
 }
 
-fn handler(probe: &Probe, container: &Container) -> Option<Handler> {
-    let port = |port| resolve_port(port, container).ok_or_else(|| format!("invalid port {port:?}"));
-    if let Some(http) = &probe.http_get {
-        let headers = http.http_headers.iter().flatten();
-        return Some(Handler::Http(HttpGet {
-            host: http.host.clone().filter(|host| !host.is_empty()),
-            port: port(&http.port),
-            path: http.path.clone().filter(|path| !path.is_empty()).unwrap_or_else(|| "/".into()),
-            tls: http.scheme.as_deref() == Some("HTTPS"),
+impl HttpGet {
+    /// A GET as it is declared for a container (core/v1 `HTTPGetAction`).
+    pub(crate) fn new(declared: &HTTPGetAction, container: &Container) -> Self {
+        let headers = declared.http_headers.iter().flatten();
+        Self {
+            host: declared.host.clone().filter(|host| !host.is_empty()),
+            port: port(&declared.port, container),
+            path: declared.path.clone().filter(|path| !path.is_empty()).unwrap_or_else(|| "/".into()),
+            tls: declared.scheme.as_deref() == Some("HTTPS"),
             headers: headers.map(|header| (header.name.clone(), header.value.clone())).collect(),
-        }));
+        }
+    }
+
+    /// Where it goes, for a pod of this address.
+    pub(crate) fn url(&self, pod: IpAddr) -> Result<Url, String> {
+        let scheme = if self.tls { "https" } else { "http" };
+        let host = match (&self.host, pod) {
+            (Some(host), _) => host.clone(),
+            (None, IpAddr::V4(ip)) => ip.to_string(),
+            (None, IpAddr::V6(ip)) => format!("[{ip}]"),
+        };
+        let slash = if self.path.starts_with('/') { "" } else { "/" };
+        let text = format!("{scheme}://{host}:{}{slash}{}", self.port.clone()?, self.path);
+        Url::parse(&text).map_err(|error| format!("parse {text:?}: {error}"))
+    }
+}
+
+fn port(port: &IntOrString, container: &Container) -> Result<u16, String> {
+    resolve_port(port, container).ok_or_else(|| match port {
+        IntOrString::Int(number) => format!("invalid port number: {number}"),
+        IntOrString::String(name) => format!(
+            "port {name:?} is not among the named ports of container {:?}",
+            container.name
+        ),
+    })
+}
+
+fn handler(probe: &Probe, container: &Container) -> Option<Handler> {
+    if let Some(http) = &probe.http_get {
+        return Some(Handler::Http(HttpGet::new(http, container)));
     }
     if let Some(tcp) = &probe.tcp_socket {
         return Some(Handler::Tcp {
             host: tcp.host.clone().filter(|host| !host.is_empty()),
-            port: port(&tcp.port),
+            port: port(&tcp.port, container),
         });
     }
     if let Some(grpc) = &probe.grpc {
         let port = u16::try_from(grpc.port).map_err(|_| format!("invalid port {}", grpc.port));
         return Some(Handler::Grpc { port, service: grpc.service.clone().unwrap_or_default() });
     }
-    probe.exec.as_ref().map(|_| Handler::Exec)
+    probe.exec.as_ref().map(|exec| Handler::Exec(exec.command.clone().unwrap_or_default()))
 }
 
 #[cfg(test)]
@@ -192,6 +224,21 @@ mod tests {
     }
 
     #[test]
+    fn a_get_goes_to_the_pod_unless_it_names_a_host() {
+        let table = [
+            (json!({"port": 80}), "10.0.0.1", "http://10.0.0.1/"),
+            (json!({"port": "8080", "path": "ready?x=1"}), "10.0.0.1", "http://10.0.0.1:8080/ready?x=1"),
+            (json!({"port": 443, "scheme": "HTTPS", "path": "//x"}), "fd00::1", "https://[fd00::1]//x"),
+            (json!({"port": 80, "host": "shop.example"}), "10.0.0.1", "http://shop.example/"),
+        ];
+        for (declared, pod, expected) in table {
+            let declared = serde_json::from_value(declared).unwrap();
+            let get = HttpGet::new(&declared, &Container::default());
+            assert_eq!(get.url(pod.parse().unwrap()).unwrap().as_str(), expected);
+        }
+    }
+
+    #[test]
     fn named_ports_are_the_containers_own_and_only_readiness_has_a_success_threshold() {
         let probe = json!({"tcpSocket": {"port": "db"}, "successThreshold": 4, "failureThreshold": 2,
             "periodSeconds": 7, "timeoutSeconds": 0, "initialDelaySeconds": 30});
@@ -206,6 +253,7 @@ mod tests {
             (7, 1, 30)
         );
         let unknown = specs(json!({"name": "c", "readinessProbe": {"tcpSocket": {"port": "nope"}}}));
-        assert!(matches!(&unknown[0].handler, Handler::Tcp { port: Err(_), .. }));
+        let Handler::Tcp { port: Err(why), .. } = &unknown[0].handler else { panic!("{unknown:?}") };
+        assert_eq!(why, "port \"nope\" is not among the named ports of container \"c\"");
     }
 }

@@ -54,14 +54,33 @@ pub enum Report {
     Result(bool),
 }
 
+/// How soon after a container's start its probes count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// Whether `initialDelaySeconds` is waited out. It describes how long an image takes to start;
+    /// a stand-in is there at once.
+    pub initial_delay: bool,
+    /// Failures in this time after a start do not count, and the probe is made again soon.
+    pub settle: Duration,
+}
+
+impl Pace {
+    /// The kubelet's own.
+    pub const EXACT: Self = Self { initial_delay: true, settle: Duration::ZERO };
+
+    /// For a stand-in, whose ports are opened a moment after its container has started.
+    pub fn stand_in(initial_delay: bool) -> Self {
+        Self { initial_delay, settle: Duration::from_secs(2) }
+    }
+}
+
 impl Machine {
-    /// The machine of one probe. `settle` is the time after a start in which failures do not
-    /// count: what stands in for the time that an image takes to start.
-    pub fn new(spec: &ProbeSpec, honour_initial_delay: bool, settle: Duration) -> Self {
+    /// The machine of one probe.
+    pub fn new(spec: &ProbeSpec, pace: Pace) -> Self {
         Self {
             kind: spec.kind,
-            initial_delay: if honour_initial_delay { spec.initial_delay } else { Duration::ZERO },
-            settle,
+            initial_delay: if pace.initial_delay { spec.initial_delay } else { Duration::ZERO },
+            settle: pace.settle,
             success_threshold: spec.success_threshold,
             failure_threshold: spec.failure_threshold,
             run: None,
@@ -151,7 +170,7 @@ mod tests {
     fn machine_with(kind: Kind, success: u32, failure: u32, settle: Duration, honour: bool) -> Machine {
         let spec = ProbeSpec {
             kind,
-            handler: Handler::Exec,
+            handler: Handler::Exec(vec![]),
             initial_delay: Duration::from_secs(20),
             period: Duration::from_secs(10),
             timeout: Duration::from_secs(1),
@@ -159,7 +178,7 @@ mod tests {
             failure_threshold: failure,
             grace: None,
         };
-        Machine::new(&spec, honour, settle)
+        Machine::new(&spec, Pace { initial_delay: honour, settle })
     }
 
     fn running(now: Instant) -> Container {

@@ -1,4 +1,3 @@
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -6,16 +5,12 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::send::{Outcome, Prober};
+use super::send::{Outcome, Prober, Subject};
 use super::spec::{Kind, ProbeSpec};
-use super::state::{Container, Machine, Report, Tick};
-use crate::standin::Failures;
+use super::state::{Container, Machine, Pace, Report, Tick};
 
 /// How soon a stand-in that is not up yet is asked again.
 const AGAIN: Duration = Duration::from_millis(50);
-
-/// Failures in the first moments of a stand-in do not count.
-const SETTLE: Duration = Duration::from_secs(2);
 
 /// What a probe found out about a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,21 +23,39 @@ pub struct Seen {
     pub kind: Kind,
     /// The new result in force, if it changed.
     pub result: Option<bool>,
-    /// Why an attempt failed.
-    pub failure: Option<String>,
+    /// What an attempt found that somebody should know of.
+    pub told: Option<Told>,
     /// When the container is to end because of this, how long it gets; else the pod's time.
     pub grace: Option<Duration>,
 }
 
+/// Why an attempt is worth an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Told {
+    /// It failed.
+    Failed(String),
+    /// It succeeded, with a warning.
+    Warning(String),
+    /// It could not be made.
+    Errored(String),
+}
+
 /// What the probes of one container must know, as it changes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Situation {
     /// The container.
     pub container: Container,
-    /// The pod's address.
-    pub address: IpAddr,
-    /// What it was told to fail.
-    pub failures: Failures,
+    /// Whom to ask. The inside of a container changes only when it runs anew.
+    pub subject: Subject,
+}
+
+impl Situation {
+    fn differs(&self, from: &Self) -> bool {
+        self.container != from.container
+            || self.subject.address != from.subject.address
+            || self.subject.failures != from.subject.failures
+            || self.subject.interior.is_some() != from.subject.interior.is_some()
+    }
 }
 
 /// The running probes of one container; they end when this is dropped.
@@ -59,7 +72,7 @@ impl ProbeTasks {
         specs: Vec<ProbeSpec>,
         situation: Situation,
         prober: &Prober,
-        honour_initial_delay: bool,
+        pace: Pace,
         seen: &mpsc::Sender<Seen>,
     ) -> Self {
         let situation = watch::Sender::new(situation);
@@ -67,7 +80,7 @@ impl ProbeTasks {
         for spec in specs {
             let worker = Worker {
                 container: name.clone(),
-                machine: Machine::new(&spec, honour_initial_delay, SETTLE),
+                machine: Machine::new(&spec, pace),
                 spec,
                 prober: prober.clone(),
                 situation: situation.subscribe(),
@@ -81,7 +94,11 @@ impl ProbeTasks {
     /// Says how the container is now. A change is acted upon at once: the kubelet, too, asks for
     /// readiness as soon as the startup probe has succeeded.
     pub fn update(&self, now: Situation) {
-        self.situation.send_if_modified(|before| std::mem::replace(before, now) != now);
+        self.situation.send_if_modified(|before| {
+            let differs = now.differs(before);
+            *before = now;
+            differs
+        });
     }
 }
 
@@ -98,12 +115,12 @@ impl Worker {
     async fn run(mut self) {
         let mut next = Instant::now();
         loop {
-            let situation = *self.situation.borrow_and_update();
+            let situation = self.situation.borrow_and_update().clone();
             let now = Instant::now();
             let probe = self.machine.tick(situation.container, now.into_std()) == Tick::Probe;
             // A change of the situation ends a wait, but does not make probes more frequent.
             if probe && now >= next {
-                let Some(pause) = self.attempt(situation).await else { return };
+                let Some(pause) = self.attempt(&situation).await else { return };
                 next = now + pause;
                 continue;
             }
@@ -113,7 +130,7 @@ impl Worker {
                     if changed.is_err() {
                         return;
                     }
-                    if self.starts_anew(situation) {
+                    if self.starts_anew(&situation) {
                         next = Instant::now();
                     }
                 }
@@ -124,24 +141,22 @@ impl Worker {
 
     /// Whether the container runs anew, or was let through by its startup probe just now, or was
     /// told to fail or to stop failing: then the next attempt is due at once.
-    fn starts_anew(&self, before: Situation) -> bool {
-        let now = *self.situation.borrow();
+    fn starts_anew(&self, before: &Situation) -> bool {
+        let now = self.situation.borrow();
         now.container.run != before.container.run
             || now.container.started != before.container.started
             || now.container.running_since != before.container.running_since
-            || now.failures != before.failures
+            || now.subject.failures != before.subject.failures
     }
 
     /// One attempt; how long to wait before the next. `None` when nobody listens any more.
-    async fn attempt(&mut self, situation: Situation) -> Option<Duration> {
-        let outcome = self.prober.probe(&self.spec, situation.address, situation.failures).await;
-        let (success, failure) = match outcome {
+    async fn attempt(&mut self, situation: &Situation) -> Option<Duration> {
+        let outcome = self.prober.probe(&self.spec, &situation.subject).await;
+        let (success, told) = match outcome {
             Outcome::Success => (Some(true), None),
-            Outcome::Failure(why) => (Some(false), Some(why)),
-            Outcome::Error(why) => {
-                tracing::debug!(container = %self.container, probe = %self.spec.kind, why, "probe could not be made");
-                (None, None)
-            }
+            Outcome::Warning(what) => (Some(true), Some(Told::Warning(what))),
+            Outcome::Failure(why) => (Some(false), Some(Told::Failed(why))),
+            Outcome::Error(why) => (None, Some(Told::Errored(why))),
         };
         let report = self.machine.observe(situation.container, success, Instant::now().into_std());
         if report == Report::Again {
@@ -151,13 +166,13 @@ impl Worker {
             Report::Result(result) => Some(result),
             Report::Unchanged | Report::Again => None,
         };
-        if result.is_some() || failure.is_some() {
+        if result.is_some() || told.is_some() {
             let seen = Seen {
                 container: self.container.clone(),
                 run: situation.container.run,
                 kind: self.spec.kind,
                 result,
-                failure,
+                told,
                 grace: self.spec.grace,
             };
             self.seen.send(seen).await.ok()?;

@@ -3,14 +3,9 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-/// What resolvers inside pods are told.
-#[derive(Debug, Clone)]
-pub struct Dns {
-    /// The cluster's name servers.
-    pub servers: Vec<IpAddr>,
-    /// The cluster's domain: `cluster.local`.
-    pub domain: String,
-}
+use k8s_openapi::api::core::v1::{HostAlias, PodSpec};
+
+use super::resolver::{Dns, Resolver};
 
 /// The files that a program inside the pod sees in place of the machine's.
 #[derive(Debug, Clone)]
@@ -28,17 +23,25 @@ impl Files {
         Self { dir }
     }
 
-    /// Writes them for a pod of this namespace, hostname and first address.
+    /// Writes them for a pod of this namespace, hostname and addresses.
     pub fn write(
         &self,
+        spec: &PodSpec,
         namespace: &str,
         hostname: &str,
-        address: Option<IpAddr>,
+        addresses: &[IpAddr],
         dns: &Dns,
     ) -> io::Result<()> {
         std::fs::create_dir_all(&self.dir)?;
-        std::fs::write(self.dir.join("resolv.conf"), resolv_conf(namespace, dns))?;
-        std::fs::write(self.dir.join("hosts"), hosts(hostname, address))?;
+        // A machine without one has nothing to tell.
+        let machine = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+        let resolver = Resolver::of(spec, namespace, dns, &machine);
+        std::fs::write(self.dir.join("resolv.conf"), resolver.to_string())?;
+        let full_name = spec.subdomain.as_ref().filter(|subdomain| !subdomain.is_empty()).map(|subdomain| {
+            format!("{hostname}.{subdomain}.{namespace}.svc.{}", dns.domain)
+        });
+        let names = full_name.into_iter().chain([hostname.to_owned()]).collect::<Vec<_>>().join("\t");
+        std::fs::write(self.dir.join("hosts"), hosts(&names, addresses, spec.host_aliases.as_deref()))?;
         std::fs::write(self.dir.join("hostname"), format!("{hostname}\n"))
     }
 
@@ -48,22 +51,13 @@ impl Files {
     }
 }
 
-/// `dnsPolicy: ClusterFirst` (Kubernetes, "DNS for Services and Pods").
-fn resolv_conf(namespace: &str, dns: &Dns) -> String {
-    let domain = &dns.domain;
-    let mut text = String::new();
-    for server in &dns.servers {
-        let _ = writeln!(text, "nameserver {server}");
-    }
-    let _ = writeln!(text, "search {namespace}.svc.{domain} svc.{domain} {domain}");
-    text.push_str("options ndots:5\n");
-    text
-}
-
-fn hosts(hostname: &str, address: Option<IpAddr>) -> String {
+fn hosts(names: &str, addresses: &[IpAddr], aliases: Option<&[HostAlias]>) -> String {
     let mut text = String::from("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
-    if let Some(address) = address {
-        let _ = writeln!(text, "{address}\t{hostname}");
+    for address in addresses {
+        let _ = writeln!(text, "{address}\t{names}");
+    }
+    for alias in aliases.into_iter().flatten() {
+        let _ = writeln!(text, "{}\t{}", alias.ip, alias.hostnames.iter().flatten().cloned().collect::<Vec<_>>().join("\t"));
     }
     text
 }
@@ -73,11 +67,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_search_path_is_that_of_cluster_first() {
-        let dns = Dns { servers: vec!["10.96.0.10".parse().unwrap()], domain: "cluster.local".into() };
+    fn hosts_name_the_pod_at_each_address_and_its_aliases() {
+        let alias: HostAlias =
+            serde_json::from_value(serde_json::json!({"ip": "192.0.2.1", "hostnames": ["db", "db.example"]})).unwrap();
+        let addresses = ["10.244.0.2".parse().unwrap(), "fd00::2".parse().unwrap()];
         assert_eq!(
-            resolv_conf("shop", &dns),
-            "nameserver 10.96.0.10\nsearch shop.svc.cluster.local svc.cluster.local cluster.local\noptions ndots:5\n"
+            hosts("web.shop\tweb", &addresses, Some(&[alias])),
+            "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n\
+             10.244.0.2\tweb.shop\tweb\nfd00::2\tweb.shop\tweb\n192.0.2.1\tdb\tdb.example\n"
         );
     }
 }

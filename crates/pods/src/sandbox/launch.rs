@@ -19,6 +19,8 @@ pub struct Launch<'a> {
     pub hostname: &'a str,
     /// Whether the pod shares its node's network namespace.
     pub host_network: bool,
+    /// Sysctls of its namespaces, name and value.
+    pub sysctls: &'a [(String, String)],
 }
 
 /// Why a sandbox could not be made.
@@ -30,6 +32,9 @@ pub enum LaunchError {
     /// The new namespace could not be prepared.
     #[error("{1} in the pod's new namespaces")]
     Prepare(#[source] io::Error, &'static str),
+    /// A sysctl was refused by the kernel.
+    #[error("set sysctl {1} in the pod's new namespaces")]
+    Sysctl(#[source] io::Error, String),
     /// The program could not be started.
     #[error("start {1}")]
     Start(#[source] io::Error, String),
@@ -61,6 +66,11 @@ fn launch_here(request: Launch<'_>) -> Result<u32, LaunchError> {
         .map_err(|errno| LaunchError::Prepare(errno.into(), "set the hostname"))?;
     if !request.host_network {
         loopback_up().map_err(|error| LaunchError::Prepare(error, "bring up the loopback interface"))?;
+    }
+    for (name, value) in request.sysctls {
+        // These files show the namespaces of the thread that looks.
+        std::fs::write(format!("/proc/sys/{}", name.replace('.', "/")), value)
+            .map_err(|error| LaunchError::Sysctl(error, format!("{name}={value}")))?;
     }
     let child = Command::new(request.program)
         .arg(request.state_dir)

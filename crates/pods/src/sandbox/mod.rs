@@ -5,13 +5,17 @@ mod files;
 mod launch;
 mod process;
 mod record;
+mod resolver;
 mod stray;
+mod sysctls;
 
-pub use files::{Dns, Files};
+pub use files::Files;
 pub use launch::{Launch, LaunchError, launch};
 pub use process::Process;
 pub use record::{Record, Records};
+pub use resolver::Dns;
 pub use stray::kill_strays;
+pub use sysctls::sysctls;
 
 use std::path::PathBuf;
 

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
-use http_body_util::{BodyExt, StreamBody, combinators::BoxBody};
+use http_body_util::{BodyExt, StreamBody, combinators::UnsyncBoxBody};
 use hyper::body::Frame;
 
 const CHECK: &str = "/grpc.health.v1.Health/Check";
@@ -12,10 +12,10 @@ const SERVING: &[u8] = &[0, 0, 0, 0, 2, 0x08, 1];
 const NOT_SERVING: &[u8] = &[0, 0, 0, 0, 2, 0x08, 2];
 
 /// gRPC status codes (grpc/doc/statuscodes.md).
-const OK: &str = "0";
+pub(super) const OK: &str = "0";
 const UNIMPLEMENTED: &str = "12";
 
-pub type Body = BoxBody<Bytes, std::convert::Infallible>;
+pub type Body = UnsyncBoxBody<Bytes, std::convert::Infallible>;
 
 /// Whether a request is a call of gRPC.
 pub fn is_call<B>(request: &Request<B>) -> bool {
@@ -34,7 +34,7 @@ pub fn answer(path: &str, serving: bool) -> Response<Body> {
     trailers.insert("grpc-status", HeaderValue::from_static(status));
     let data = message.map(|bytes| Ok(Frame::data(Bytes::from_static(bytes))));
     let frames = data.into_iter().chain([Ok(Frame::trailers(trailers))]);
-    let body = StreamBody::new(futures::stream::iter(frames)).boxed();
+    let body = StreamBody::new(futures::stream::iter(frames)).boxed_unsync();
     let mut response = Response::new(body);
     *response.status_mut() = StatusCode::OK;
     response.headers_mut().insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));

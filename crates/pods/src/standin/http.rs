@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::failures::PROBE_HEADER;
 use super::grpc::{self, Body};
+use super::reflection;
 use super::server::Serving;
 use super::tcp::Ends;
 
@@ -50,23 +51,27 @@ where
 }
 
 async fn respond(request: Request<Incoming>, ends: Ends, serving: &Serving) -> Response<Body> {
-    let failures = *serving.failures.borrow();
+    let failures = serving.behaviour().failures;
     let probe = request.headers().get(PROBE_HEADER).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let fails = probe.as_deref().is_some_and(|probe| failures.probe(probe));
     let is_call = grpc::is_call(&request);
     let (parts, body) = request.into_parts();
+    if is_call && reflection::is_reflection(parts.uri.path()) {
+        return reflected(body);
+    }
     // Read even where it does not matter: a server that answers without having listened makes some
     // clients lose the answer.
     let body_bytes = drain(body).await;
+    let well = serving.think().await;
     let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
     if is_call {
         if probe.is_none() {
             serving.log.print(&format!("gRPC {path} from {}", ends.client));
         }
-        return grpc::answer(parts.uri.path(), !(failures.grpc || fails));
+        return grpc::answer(parts.uri.path(), well && !(failures.grpc || fails));
     }
     let status = match body_bytes {
-        _ if failures.http || fails => StatusCode::SERVICE_UNAVAILABLE,
+        _ if !well || failures.http || fails => StatusCode::SERVICE_UNAVAILABLE,
         Some(_) => StatusCode::OK,
         None => StatusCode::PAYLOAD_TOO_LARGE,
     };
@@ -90,7 +95,42 @@ async fn respond(request: Request<Incoming>, ends: Ends, serving: &Serving) -> R
         headers: headers.collect(),
         body_bytes: body_bytes.unwrap_or(BODY_BYTES),
     };
-    json(status, &answer)
+    match wants_json(&parts.headers) {
+        true => json(status, &answer),
+        false => text(status, &answer),
+    }
+}
+
+/// Whether a client names JSON among what it accepts.
+fn wants_json(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    accepted.flat_map(|list| list.split(',')).any(|kind| {
+        let kind = kind.split(';').next().unwrap_or_default().trim();
+        kind == "application/json" || kind.ends_with("+json")
+    })
+}
+
+/// For people: who answers, who asked, and what arrived.
+fn text(status: StatusCode, answer: &Answer<'_>) -> Response<Body> {
+    let Answer { pod, namespace, node, container, address, client, method, path, .. } = answer;
+    let mut text = format!(
+        "{pod} in {namespace} on {node} (container {container}, a stand-in)\n\
+         client {client}, server {address}\n\n{method} {path}\n"
+    );
+    for (name, value) in &answer.headers {
+        text += &format!("{name}: {value}\n");
+    }
+    if answer.body_bytes > 0 {
+        text += &format!("\n({} bytes of body)\n", answer.body_bytes);
+    }
+    response(status, "text/plain; charset=utf-8", text.into_bytes())
+}
+
+/// Questions and answers of one call go on side by side.
+fn reflected(questions: Incoming) -> Response<Body> {
+    let mut response = Response::new(reflection::serve(questions));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    response
 }
 
 /// How long a body is; `None` when it is longer than is read, or was broken off.
@@ -108,9 +148,13 @@ async fn drain(mut body: Incoming) -> Option<usize> {
 fn json(status: StatusCode, answer: &Answer<'_>) -> Response<Body> {
     let mut text = serde_json::to_vec_pretty(answer).unwrap_or_default();
     text.push(b'\n');
-    let mut response = Response::new(Full::new(Bytes::from(text)).boxed());
+    response(status, "application/json", text)
+}
+
+fn response(status: StatusCode, kind: &'static str, body: Vec<u8>) -> Response<Body> {
+    let mut response = Response::new(Full::new(Bytes::from(body)).boxed_unsync());
     *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     response.headers_mut().insert(header::SERVER, HeaderValue::from_static("kilter-stand-in"));
     response
 }

@@ -3,17 +3,21 @@
 //! All pods of a node are served by tasks of the node process. Only the sockets are the pod's:
 //! they are opened by a thread that has entered its network namespace.
 
+mod behaviour;
 mod failures;
 mod grpc;
 mod http;
 mod open;
+mod paced;
 mod ports;
+mod reflection;
 mod server;
 mod sniff;
 mod tcp;
 pub(crate) mod tls;
 mod udp;
 
+pub use behaviour::Behaviour;
 pub use failures::{Failures, PROBE_HEADER};
 pub use ports::{Clash, Port, Ports, resolve as resolve_port};
 pub use server::{PodServer, StandIns};

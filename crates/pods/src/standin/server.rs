@@ -11,7 +11,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::open::{self, Socket};
 use super::ports::Port;
-use super::{Failures, Identity, tcp, tls, udp};
+use super::behaviour::{Behaviour, Errors};
+use super::paced::Pace;
+use super::{Identity, tcp, tls, udp};
 use crate::logs::Log;
 
 /// What all stand-ins of a node share.
@@ -27,12 +29,13 @@ impl StandIns {
     }
 
     /// The server of one pod, with no port open yet.
-    pub fn pod(&self, identity: Identity, netns: PathBuf, failures: Failures) -> PodServer {
+    pub fn pod(&self, identity: Identity, netns: PathBuf, behaviour: Behaviour) -> PodServer {
         PodServer {
             identity: Arc::new(identity),
             netns,
             tls: self.tls.clone(),
-            failures: watch::Sender::new(failures),
+            behaviour: watch::Sender::new(behaviour),
+            pace: Pace::default(),
             open: BTreeMap::new(),
         }
     }
@@ -45,8 +48,25 @@ pub(super) struct Serving {
     pub(super) container: Arc<str>,
     pub(super) port: u16,
     pub(super) log: Arc<Log>,
-    pub(super) failures: watch::Receiver<Failures>,
+    pub(super) behaviour: watch::Receiver<Behaviour>,
+    pub(super) errors: Errors,
+    pub(super) pace: Pace,
     pub(super) tls: Arc<rustls::ServerConfig>,
+}
+
+impl Serving {
+    pub(super) fn behaviour(&self) -> Behaviour {
+        *self.behaviour.borrow()
+    }
+
+    /// Waits as long as an answer is to take; false when there is to be none.
+    pub(super) async fn think(&self) -> bool {
+        let Behaviour { delay, error_rate, .. } = self.behaviour();
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
+        !self.errors.next(error_rate)
+    }
 }
 
 /// The open ports of one pod. They must be closed, by [`PodServer::close`], before the pod's
@@ -56,7 +76,8 @@ pub struct PodServer {
     identity: Arc<Identity>,
     netns: PathBuf,
     tls: Arc<rustls::ServerConfig>,
-    failures: watch::Sender<Failures>,
+    behaviour: watch::Sender<Behaviour>,
+    pace: Pace,
     open: BTreeMap<Port, Listening>,
 }
 
@@ -136,7 +157,9 @@ impl PodServer {
             container: port.container.clone(),
             port: port.number,
             log,
-            failures: self.failures.subscribe(),
+            behaviour: self.behaviour.subscribe(),
+            errors: Errors::default(),
+            pace: self.pace.clone(),
             tls: self.tls.clone(),
         });
         let cancel = CancellationToken::new();
@@ -157,9 +180,9 @@ impl PodServer {
         Ok(Listening { cancel, tasks })
     }
 
-    /// Makes the stand-ins fail, or work again; requests from now on see it.
-    pub fn set_failures(&self, failures: Failures) {
-        self.failures.send_if_modified(|now| std::mem::replace(now, failures) != failures);
+    /// Makes the stand-ins fail or slow, or work again; requests from now on see it.
+    pub fn set_behaviour(&self, behaviour: Behaviour) {
+        self.behaviour.send_if_modified(|now| std::mem::replace(now, behaviour) != behaviour);
     }
 
     /// The ports that are open.

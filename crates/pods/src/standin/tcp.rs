@@ -10,6 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::paced::Paced;
 use super::server::Serving;
 use super::sniff::{Speech, speech};
 use super::{Identity, http};
@@ -45,13 +46,10 @@ pub(super) async fn serve(listener: TcpListener, serving: Arc<Serving>, cancel: 
     connections.wait().await;
 }
 
-async fn connection(
-    mut stream: TcpStream,
-    client: SocketAddr,
-    serving: &Arc<Serving>,
-) -> std::io::Result<()> {
+async fn connection(stream: TcpStream, client: SocketAddr, serving: &Arc<Serving>) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let ends = Ends { client, local: stream.local_addr()? };
+    let mut stream = Paced::new(stream, serving.pace.clone(), serving.behaviour.clone());
     let (start, said) = first_bytes(&mut stream).await?;
     if said != Speech::Tls {
         return converse(stream, start, said, ends, serving).await;
@@ -83,7 +81,7 @@ where
         Speech::Who => answer_who(stream, start, &serving.identity).await,
         Speech::Http => http::serve(Rewound { start, stream }, ends, serving.clone()).await,
         Speech::Tls | Speech::Other | Speech::Undecided => {
-            if start.is_empty() {
+            if start.is_empty() || !serving.think().await {
                 return Ok(());
             }
             serving.log.print(&format!("TCP {} from {}: echo", serving.port, ends.client));

@@ -5,8 +5,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::container::{Container, Ended, ID_SCHEME, State};
 
-/// What `imageID` says of every container: nothing was pulled.
+/// What `imageID` says of a stand-in: nothing was pulled.
 const STAND_IN: &str = "kilter://stand-in";
+/// What it says of a command that is run on this machine.
+const PROCESS: &str = "kilter://process";
 
 /// One entry of `containerStatuses`.
 pub(super) fn status(container: &Container) -> ContainerStatus {
@@ -14,7 +16,11 @@ pub(super) fn status(container: &Container) -> ContainerStatus {
     ContainerStatus {
         name: container.name.to_string(),
         image: container.declared.image.clone().unwrap_or_default(),
-        image_id: if started { STAND_IN.into() } else { String::new() },
+        image_id: match (started, container.real) {
+            (false, _) => String::new(),
+            (true, false) => STAND_IN.into(),
+            (true, true) => PROCESS.into(),
+        },
         container_id: container.full_id(),
         ready: container.is_ready(),
         started: Some(container.started),
@@ -48,6 +54,7 @@ fn terminated(ended: &Ended) -> ContainerStateTerminated {
     ContainerStateTerminated {
         exit_code: ended.exit_code,
         reason: Some(ended.reason.clone()),
+        message: ended.message.clone(),
         started_at: Some(Time(ended.started)),
         finished_at: Some(Time(ended.finished)),
         container_id: Some(format!("{ID_SCHEME}{}", ended.id)),

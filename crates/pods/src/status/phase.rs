@@ -27,24 +27,31 @@ impl Phase {
     }
 }
 
-/// The phase of a pod with these containers (kubelet, `getPhase`).
+/// The phase of a pod with these containers (kubelet, `getPhase`). It is over only once nothing of
+/// it runs, sidecars included.
 pub fn phase(pod: &Pod, containers: &[Container]) -> Phase {
-    let initialised = containers.iter().filter(|c| c.role != Role::App).all(|c| match c.role {
-        Role::Init => matches!(&c.state, State::Terminated(ended) if ended.exit_code == 0),
-        _ => c.started || c.last.is_some(),
-    });
-    let apps = || containers.iter().filter(|c| c.role == Role::App);
-    let never_started = apps().any(|c| matches!(c.state, State::Waiting { .. }) && c.last.is_none());
-    if !initialised || never_started {
+    let code = |container: &Container| match &container.state {
+        State::Terminated(ended) => Some(ended.exit_code),
+        _ => None,
+    };
+    let of = |role| containers.iter().filter(move |container| container.role == role);
+    let failed_init = of(Role::Init).any(|container| code(container).is_some_and(|code| code != 0));
+    if failed_init && !containers.iter().any(Container::is_running) {
+        return Phase::Failed;
+    }
+    let initialised = of(Role::Init).all(|container| code(container) == Some(0))
+        && of(Role::Sidecar).all(|container| container.started || container.last.is_some());
+    let never_started =
+        of(Role::App).any(|container| matches!(container.state, State::Waiting { .. }) && container.last.is_none());
+    let over = of(Role::App).all(|container| code(container).is_some());
+    if !over && (!initialised || never_started) {
         return Phase::Pending;
     }
     let always = pod.spec.as_ref().and_then(|s| s.restart_policy.as_deref()).unwrap_or("Always") == "Always";
-    let mut codes = apps().map(|c| match &c.state {
-        State::Terminated(ended) => Some(ended.exit_code),
-        _ => None,
-    });
-    if always || codes.clone().any(|code| code.is_none()) {
+    let own_policy = |container: &Container| container.declared.restart_policy.is_some();
+    let stays = always && !of(Role::App).any(own_policy);
+    if stays || !over || containers.iter().any(Container::is_running) {
         return Phase::Running;
     }
-    if codes.all(|code| code == Some(0)) { Phase::Succeeded } else { Phase::Failed }
+    if of(Role::App).all(|container| code(container) == Some(0)) { Phase::Succeeded } else { Phase::Failed }
 }

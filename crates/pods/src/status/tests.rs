@@ -20,6 +20,11 @@ fn status(pod: &Pod, containers: &[Container], addresses: &[IpAddr]) -> PodStatu
     })
 }
 
+fn start(container: &mut Container) {
+    container.begin();
+    container.up(Instant::now());
+}
+
 fn summary(status: &PodStatus) -> String {
     let conditions = status.conditions.iter().flatten().map(|c| {
         let reason = c.reason.as_ref().map(|r| format!("({r})")).unwrap_or_default();
@@ -42,9 +47,9 @@ fn a_pod_goes_from_pending_to_ready_and_back() {
     );
     let address = ["10.244.1.2".parse().unwrap()];
     for container in &mut all {
-        container.start(Instant::now());
+        start(container);
     }
-    all[0].end(End::Completed);
+    all[0].end(&End::Exited(0));
     let unready = status(&pod, &all, &address);
     assert_eq!(
         summary(&unready),
@@ -82,7 +87,7 @@ fn others_conditions_and_transition_times_are_kept() {
     ]}))
     .unwrap();
     let mut all = containers(&pod, false);
-    all[0].start(Instant::now());
+    start(&mut all[0]);
     let now = status(&pod, &all, &["10.244.1.2".parse().unwrap()]);
     assert_eq!(
         summary(&now),
@@ -97,15 +102,15 @@ fn others_conditions_and_transition_times_are_kept() {
 fn a_crash_loop_is_running_and_an_end_for_good_is_an_end() {
     let always = pod(json!({"containers": [{"name": "web"}]}));
     let mut all = containers(&always, false);
-    all[0].start(Instant::now());
-    all[0].end(End::Stopped);
-    all[0].restart(Instant::now(), "web_shop()");
+    start(&mut all[0]);
+    all[0].end(&End::Stopped);
+    all[0].restart(&End::Stopped, Instant::now(), "web_shop()");
     assert!(summary(&status(&always, &all, &[])).starts_with("Running "));
 
     let never = pod(json!({"restartPolicy": "Never", "containers": [{"name": "web"}]}));
     let mut all = containers(&never, false);
-    all[0].start(Instant::now());
-    all[0].end(End::Stopped);
+    start(&mut all[0]);
+    all[0].end(&End::Stopped);
     let text = summary(&status(&never, &all, &[]));
     assert!(text.starts_with("Failed ") && text.contains("Ready=False(PodFailed)"), "{text}");
 }

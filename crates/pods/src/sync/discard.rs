@@ -4,11 +4,15 @@ use std::path::Path;
 use anyhow::Context;
 
 use super::Shared;
+use crate::cgroup::Cgroup;
 use crate::cni::{self, Attachment};
 use crate::sandbox::{Process, Record, Records, kill_strays};
 
-/// Reads the sandboxes of an earlier life and ends the pause processes without a record.
-pub fn discard_unknown(records: &Records) -> anyhow::Result<Vec<Record>> {
+/// Reads the sandboxes of an earlier life; ends the containers that ran for real in them, and the
+/// pause processes without a record.
+pub async fn discard_unknown(records: &Records, cgroup: &Path) -> anyhow::Result<Vec<Record>> {
+    // Their output went to a process that is no more: containers that run for real start anew.
+    Cgroup::pods(cgroup).kill().await;
     let found = records.load().context("read the sandboxes of an earlier run")?;
     let known: HashSet<i32> = found.iter().map(|record| record.pid).collect();
     let killed = kill_strays(records.root(), &known).context("look for stray pause processes")?;

@@ -1,9 +1,12 @@
 //! Makes this machine be as the API says: one task a pod, fed by a watch of the node's pods.
 
-mod containers;
 mod discard;
+mod ends;
+mod ports;
+mod probes;
 mod publish;
 mod setup;
+mod start;
 mod teardown;
 mod worker;
 

@@ -1,4 +1,7 @@
+use k8s_openapi::api::core::v1::PodStatus;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
+use kilter_cluster::Severity;
 use kube::ResourceExt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,7 +9,7 @@ use tokio::time::Instant;
 
 use super::worker::Worker;
 use crate::registry::{ContainerView, Entry, View};
-use crate::status::{Facts, Phase, phase, pod_status};
+use crate::status::{Facts, pod_status};
 
 /// A status that could not be written is tried again after this.
 const WRITE_AGAIN: Duration = Duration::from_millis(500);
@@ -24,6 +27,7 @@ impl Worker {
         let containers = self.containers.iter().map(|container| ContainerView {
             declared: container.declared.clone(),
             running: container.is_running(),
+            interior: container.interior.clone(),
             log: container.log.clone(),
             previous_log: container.previous_log.clone(),
         });
@@ -77,14 +81,29 @@ impl Worker {
         waiting && self.containers.iter().any(|container| container.is_running() && !container.is_ready())
     }
 
-    /// Gives everything back when the pod has ended for good.
-    pub(super) async fn finish_if_over(&mut self) {
-        if self.running.is_some()
-            && matches!(phase(&self.pod, &self.containers), Phase::Succeeded | Phase::Failed)
+    /// Refuses to run a pod at all: it has failed before it began.
+    pub(super) async fn reject(&mut self, reason: &'static str, why: &str) {
+        self.event(Severity::Warning, reason, why.to_owned());
+        let status = PodStatus {
+            phase: Some("Failed".into()),
+            reason: Some(reason.into()),
+            message: Some(format!("Pod was rejected: {why}")),
+            start_time: Some(Time(self.first_seen)),
+            ..Default::default()
+        };
+        self.finished = true;
+        self.publish_entry();
+        let (namespace, name) = (self.pod.namespace().unwrap_or_default(), self.pod.name_any());
+        let client = &self.shared.config.client;
+        let mut backoff = kilter_cluster::Backoff::default();
+        while let Err(error) =
+            kilter_cluster::patch_pod_status(client, &namespace, &name, &self.uid, &status).await
         {
-            self.release().await;
-            self.finished = true;
-            self.publish_entry();
+            if error.is_not_found() {
+                return;
+            }
+            tracing::warn!(pod = %self.title(), %error, "tell the API that the pod is rejected; trying again");
+            tokio::time::sleep(backoff.next().unwrap_or(WRITE_AGAIN)).await;
         }
     }
 }

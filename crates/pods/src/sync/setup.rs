@@ -12,7 +12,9 @@ use super::discard::{self, attachment};
 use super::worker::{Running, Worker};
 use crate::config::BuiltinPod;
 use crate::container::{self, new_id};
-use crate::sandbox::{Files, Launch, Process, Record, Sandbox, launch};
+use crate::hostports;
+use crate::run::Runs;
+use crate::sandbox::{Files, Launch, Process, Record, Sandbox, launch, sysctls};
 use crate::standin::Identity;
 
 /// Between attempts when the plugin asks for one soon: grows from the first to the second.
@@ -30,6 +32,7 @@ impl Worker {
         let Err(error) = self.try_set_up().await else {
             self.failed_setups = 0;
             self.due.setup = None;
+            self.tell_conflicts();
             self.due.publish = Some(Instant::now() + FIRST_PROBES);
             return;
         };
@@ -47,6 +50,18 @@ impl Worker {
         let (first, limit) = if soon { SOON } else { LATER };
         let delay = first.saturating_mul(1 << (self.failed_setups - 1).min(10)).min(limit);
         self.due.setup = Some(Instant::now() + delay);
+    }
+
+    /// Says which ports of the node another pod claims too.
+    fn tell_conflicts(&self) {
+        for other in self.shared.registry.all() {
+            if other.pod.metadata.uid.as_deref() == Some(&self.uid) || other.sandbox.is_none() {
+                continue;
+            }
+            for conflict in hostports::conflicts(&self.pod, &other.pod) {
+                self.event(Severity::Warning, "HostPortConflict", conflict);
+            }
+        }
     }
 
     async fn try_set_up(&mut self) -> anyhow::Result<()> {
@@ -70,6 +85,7 @@ impl Worker {
                     server,
                     builtin,
                     probes: HashMap::new(),
+                    lives: HashMap::new(),
                 });
                 Ok(())
             }
@@ -103,6 +119,7 @@ impl Worker {
         let shared = self.shared.clone();
         let hostname = self.hostname();
         let host_network = self.spec().host_network == Some(true);
+        let sysctls = sysctls(self.spec()).unwrap_or_default();
         let title = format!("{}/{}", self.pod.namespace().unwrap_or_default(), self.pod.name_any());
         let started = tokio::task::spawn_blocking(move || {
             launch(Launch {
@@ -111,6 +128,7 @@ impl Worker {
                 title: &title,
                 hostname: &hostname,
                 host_network,
+                sysctls: &sysctls,
             })
         });
         let process = started.await??;
@@ -140,9 +158,8 @@ impl Worker {
         let config = &self.shared.config;
         let record = &sandbox.record;
         let files = Files::at(self.shared.records.dir(&self.uid));
-        let address = record.addresses.first().copied();
         files
-            .write(&record.namespace, &self.hostname(), address, &config.dns)
+            .write(self.spec(), &record.namespace, &self.hostname(), &record.addresses, &config.dns)
             .context("write the pod's files")?;
         let identity = Identity {
             uid: self.uid.clone(),
@@ -151,16 +168,18 @@ impl Worker {
             node: config.node.as_str().into(),
             addresses: record.addresses.clone(),
         };
-        let server = self.shared.stand_ins.pod(identity, sandbox.netns(), self.failures());
+        let server = self.shared.stand_ins.pod(identity, sandbox.netns(), self.behaviour());
         Ok((server, self.start_builtin(sandbox).await?))
     }
 
     async fn start_builtin(&self, sandbox: &Sandbox) -> anyhow::Result<Option<crate::config::Stop>> {
-        let Some(run) = self.builtin() else { return Ok(None) };
-        let hook = self.shared.config.builtin.as_ref();
-        let hook = hook.with_context(|| format!("annotation kilter.dev/run: nothing here runs {run:?}"))?;
+        let runs = Runs::of(&self.pod);
+        let Some(run) = runs.builtin() else { return Ok(None) };
+        let hook = self.shared.config.builtin.as_ref().filter(|hook| hook.name() == run);
+        let hook = hook.with_context(|| {
+            format!("annotation kilter.dev/run: {run:?} means nothing; what does: process, stand-in")
+        })?;
         let pod = BuiltinPod {
-            run: run.to_owned(),
             uid: Arc::clone(&self.uid),
             namespace: sandbox.record.namespace.clone(),
             name: sandbox.record.name.clone(),

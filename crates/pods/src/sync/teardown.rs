@@ -4,9 +4,9 @@ use kilter_cluster::Severity;
 use kube::ResourceExt;
 use tokio::sync::mpsc;
 
-use super::worker::{Running, Worker};
+use super::worker::{Running, Worker, sandbox_ended};
 use super::{Command, discard};
-use crate::container::End;
+use crate::container::{Container, End};
 use crate::sandbox::Sandbox;
 
 impl Worker {
@@ -17,23 +17,43 @@ impl Worker {
             for container in self.containers.iter().filter(|container| container.is_running()) {
                 self.event(Severity::Normal, "Killing", format!("Stopping container {}", container.name));
             }
-            self.serve_on(&mut inbox).await;
+            self.wind_down(&mut inbox).await;
+            if self.containers.iter().any(|container| container.real) {
+                self.publish_status().await;
+            }
         }
         self.release().await;
         self.shared.registry.remove(&self.uid);
         self.confirm().await;
     }
 
-    /// Serves a little longer: endpoints leave their Services meanwhile.
-    async fn serve_on(&mut self, inbox: &mut mpsc::UnboundedReceiver<Command>) {
-        let until = tokio::time::Instant::now() + self.shared.config.shutdown.min(self.grace());
-        loop {
+    /// Has all containers end in order. Stand-ins serve a little longer, so that endpoints leave
+    /// their Services meanwhile; readiness is probed and told on.
+    async fn wind_down(&mut self, inbox: &mut mpsc::UnboundedReceiver<Command>) {
+        let mut grace = self.grace();
+        self.stop_all(grace, self.shared.config.shutdown);
+        while self.running.as_ref().is_some_and(|running| !running.lives.is_empty()) {
+            self.update_probes();
+            self.publish_entry();
+            let ready = |worker: &Self| worker.containers.iter().map(Container::is_ready).collect::<Vec<_>>();
+            let before = ready(self);
             tokio::select! {
-                () = tokio::time::sleep_until(until) => return,
                 command = inbox.recv() => match command {
                     Some(Command::Update(pod)) => self.take(pod),
                     Some(Command::Gone) | None => return,
                 },
+                Some(seen) = self.seen.recv() => {
+                    self.on_seen(seen);
+                    if ready(self) != before {
+                        self.publish_status().await;
+                    }
+                }
+                Some(report) = self.happened.recv() => self.on_report(report),
+                () = sandbox_ended(&self.running) => return,
+            }
+            if self.grace() < grace {
+                grace = self.grace();
+                self.stop_all(grace, self.shared.config.shutdown);
             }
         }
     }
@@ -41,14 +61,16 @@ impl Worker {
     /// Gives back everything that this machine holds of the pod: ports first, since an open socket
     /// keeps the namespace; then the network; then the namespaces.
     pub(super) async fn release(&mut self) {
-        if let Some(Running { sandbox, server, builtin, probes, .. }) = self.running.take() {
+        if let Some(Running { sandbox, server, builtin, probes, lives, .. }) = self.running.take() {
             drop(probes);
+            drop(lives);
+            self.cgroup().kill().await;
             server.close().await;
             if let Some(stop) = builtin {
                 stop.stop().await;
             }
             for container in &mut self.containers {
-                container.end(End::Stopped);
+                container.end(&End::Stopped);
             }
             self.unwired = Some(sandbox);
         }
@@ -80,9 +102,10 @@ impl Worker {
         self.event(Severity::Normal, "SandboxChanged", message);
         if let Some(running) = &mut self.running {
             for container in &mut self.containers {
-                container.end(End::SandboxGone);
+                container.end(&End::SandboxGone);
             }
             running.probes.clear();
+            running.lives.clear();
         }
         self.release().await;
         // So that the status that the new containers are made from counts this as a restart.

@@ -6,15 +6,17 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Pod, PodSpec, PodStatus};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::{Command, Shared};
 use crate::config::Stop;
 use crate::container::Container;
+use crate::life::{Life, Report};
 use crate::probe::{ProbeTasks, Seen};
-use crate::sandbox::{Record, Sandbox};
-use crate::standin::{Failures, PodServer, Port};
+use crate::run::Runs;
+use crate::sandbox::{Record, Sandbox, sysctls};
+use crate::standin::{Behaviour, PodServer, Port};
 use kilter_cluster::Severity;
 
 /// The task of one pod: owns everything that this machine holds of it.
@@ -30,15 +32,22 @@ pub(super) struct Worker {
     pub(super) containers: Vec<Container>,
     pub(super) seen: mpsc::Receiver<Seen>,
     pub(super) report: mpsc::Sender<Seen>,
+    /// What happens to the runs of containers.
+    pub(super) happened: mpsc::Receiver<Report>,
+    pub(super) reports: mpsc::Sender<Report>,
     pub(super) first_seen: Timestamp,
     pub(super) written: Option<PodStatus>,
     pub(super) due: Due,
     /// How often setting up failed in a row.
     pub(super) failed_setups: u32,
+    /// Who waits until stand-ins listen.
+    pub(super) listens: Vec<oneshot::Sender<()>>,
+    /// All that the pod is there for has ended; its sidecars are told to.
+    pub(super) ending: bool,
     /// The pod has ended for good (Succeeded or Failed) and holds nothing any more.
     pub(super) finished: bool,
     pub(super) told_ports: BTreeSet<Port>,
-    told_failures: String,
+    told_misused: Vec<String>,
 }
 
 /// A pod that is wired.
@@ -49,6 +58,7 @@ pub(super) struct Running {
     pub(super) server: PodServer,
     pub(super) builtin: Option<Stop>,
     pub(super) probes: HashMap<Arc<str>, ProbeTasks>,
+    pub(super) lives: HashMap<Arc<str>, Life>,
 }
 
 /// When something is to be tried or done at the latest.
@@ -65,6 +75,7 @@ const SEEN: usize = 64;
 impl Worker {
     pub(super) fn new(shared: Arc<Shared>, uid: Arc<str>, pod: Arc<Pod>, record: Option<Record>) -> Self {
         let (report, seen) = mpsc::channel(SEEN);
+        let (reports, happened) = mpsc::channel(SEEN);
         let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
         let finished = matches!(phase, Some("Succeeded" | "Failed"));
         Self {
@@ -77,13 +88,17 @@ impl Worker {
             running: None,
             seen,
             report,
+            happened,
+            reports,
+            listens: Vec::new(),
+            ending: false,
             first_seen: Timestamp::now(),
             written: None,
             due: Due::default(),
             failed_setups: 0,
             finished,
             told_ports: BTreeSet::new(),
-            told_failures: String::new(),
+            told_misused: Vec::new(),
         }
     }
 
@@ -91,7 +106,7 @@ impl Worker {
     /// which leaves everything as it is for the next one.
     pub(super) async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Command>) {
         let mut services = self.shared.services.changes();
-        self.tell_unknown_failures();
+        self.tell_misused();
         loop {
             if self.pod.metadata.deletion_timestamp.is_some() {
                 self.delete(inbox).await;
@@ -110,6 +125,7 @@ impl Worker {
                     None => return,
                 },
                 Some(seen) = self.seen.recv() => self.on_seen(seen),
+                Some(report) = self.happened.recv() => self.on_report(report),
                 Ok(()) = services.changed() => {}
                 () = sandbox_ended(&self.running) => self.sandbox_vanished().await,
                 () = at(next) => {}
@@ -123,17 +139,30 @@ impl Worker {
             self.publish_entry();
             return;
         }
-        if self.running.is_none() && self.due.setup.is_none_or(|at| at <= Instant::now()) {
+        if self.running.is_none()
+            && !self.ending
+            && self.written.is_none()
+            && let Err(why) = sysctls(self.spec())
+        {
+            self.reject("SysctlForbidden", &why).await;
+            return;
+        }
+        if self.running.is_none() && !self.ending && self.due.setup.is_none_or(|at| at <= Instant::now()) {
             self.set_up().await;
         }
         if self.running.is_some() {
-            self.run_containers();
+            if !self.ending {
+                self.run_containers();
+            }
             self.open_ports().await;
+            self.listens.clear();
             self.update_probes();
         }
         self.publish_entry();
-        self.publish_status().await;
         self.finish_if_over().await;
+        if !self.finished {
+            self.publish_status().await;
+        }
     }
 
     /// A newer state of the pod. What comes late from the watch does not undo what an answer to
@@ -144,21 +173,17 @@ impl Worker {
             (Some(new), Some(known)) if new < known => {}
             _ => self.pod = pod,
         }
-        self.tell_unknown_failures();
+        self.tell_misused();
     }
 
-    /// A word in `kilter.dev/fail` that means nothing is told once, so that nobody waits for it.
-    fn tell_unknown_failures(&mut self) {
-        let unknown = Failures::from_annotations(self.pod.annotations()).1.join(", ");
-        if unknown != self.told_failures {
-            if !unknown.is_empty() {
-                let known = "liveness, readiness, startup, http, grpc, tcp, udp, all";
-                let message =
-                    format!("annotation kilter.dev/fail: {unknown} means nothing; what does: {known}");
-                self.event(Severity::Warning, "UnknownAnnotation", message);
-            }
-            self.told_failures = unknown;
+    /// Annotations that mean nothing are told once, so that nobody waits for them.
+    fn tell_misused(&mut self) {
+        let mut misused = Runs::of(&self.pod).strangers().to_vec();
+        misused.extend(Behaviour::from_annotations(self.pod.annotations()).1);
+        for message in misused.iter().filter(|message| !self.told_misused.contains(message)) {
+            self.event(Severity::Warning, "UnknownAnnotation", message.clone());
         }
+        self.told_misused = misused;
     }
 
     fn next_due(&self) -> Option<Instant> {
@@ -177,13 +202,8 @@ impl Worker {
         self.pod.spec.as_ref().unwrap_or(&EMPTY)
     }
 
-    pub(super) fn failures(&self) -> Failures {
-        Failures::from_annotations(self.pod.annotations()).0
-    }
-
-    /// What the pod asks this process to do itself: `kilter.dev/run`.
-    pub(super) fn builtin(&self) -> Option<&str> {
-        self.pod.annotations().get("kilter.dev/run").map(String::as_str)
+    pub(super) fn behaviour(&self) -> Behaviour {
+        Behaviour::from_annotations(self.pod.annotations()).0
     }
 
     /// As the kubelet names pods in messages: `name_namespace(uid)`.
@@ -200,7 +220,7 @@ impl Worker {
     }
 }
 
-async fn sandbox_ended(running: &Option<Running>) {
+pub(super) async fn sandbox_ended(running: &Option<Running>) {
     match running {
         Some(running) => running.sandbox.process.ended().await,
         None => std::future::pending().await,

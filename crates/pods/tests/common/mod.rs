@@ -29,7 +29,43 @@ pub struct TestNode {
     pub client: Client,
     pub kubeconfig: PathBuf,
     pub server: kilter_apiserver::Handle,
+    pub cgroup: Cgroup,
     pods: Option<Handle>,
+}
+
+/// A cgroup that stands for the node's, removed with all that is in it.
+pub struct Cgroup(pub PathBuf);
+
+impl Cgroup {
+    fn new() -> Self {
+        static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let name = format!("kilter-test-pods-{}-{number}", std::process::id());
+        let path = kilter_testkit::cgroup2_root().join(name);
+        std::fs::create_dir(&path).expect("make a cgroup (are you root?)");
+        Self(path)
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        let _ = std::fs::write(self.0.join("cgroup.kill"), "1");
+        let started = std::time::Instant::now();
+        // What was killed leaves its cgroup a moment later.
+        while self.0.exists() && started.elapsed() < DEADLINE {
+            remove_tree(&self.0);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+fn remove_tree(group: &Path) {
+    for entry in std::fs::read_dir(group).into_iter().flatten().flatten() {
+        if entry.path().is_dir() {
+            remove_tree(&entry.path());
+        }
+    }
+    let _ = std::fs::remove_dir(group);
 }
 
 /// Runs a test on a thread, and so a runtime, in a new network namespace. Needs root.
@@ -87,7 +123,8 @@ impl TestNode {
             .unwrap();
         kilter_cluster::install_crypto();
         let client = kilter_cluster::connect(&kubeconfig).await.unwrap();
-        let mut node = Self { dir, client, kubeconfig, server, pods: None };
+        let cgroup = Cgroup::new();
+        let mut node = Self { dir, client, kubeconfig, server, cgroup, pods: None };
         node.start_pods().await;
         node
     }
@@ -100,6 +137,7 @@ impl TestNode {
             pod_cidrs: vec!["10.244.1.0/24".parse().unwrap()],
             labels: Default::default(),
             client: self.client.clone(),
+            cgroup: self.cgroup.0.clone(),
             state_dir: self.dir.path().join("state"),
             pause: env!("CARGO_BIN_EXE_kilter-pause").into(),
             cni_bin: self.dir.path().join("cni"),
@@ -217,6 +255,15 @@ impl TestNode {
         lines.collect()
     }
 
+    /// Waits until something outside the API is so.
+    pub async fn until_holds(&self, what: &str, holds: impl Fn() -> bool) {
+        let started = std::time::Instant::now();
+        while !holds() {
+            assert!(started.elapsed() < DEADLINE, "{what}: not within {DEADLINE:?}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
     /// Waits until an event holds this text.
     pub async fn until_event(&self, text: &str) {
         let started = std::time::Instant::now();
@@ -266,6 +313,10 @@ impl TestNode {
         assert_eq!(self.pauses(), [0; 0], "no pause process is left");
         let left: Vec<_> = std::fs::read_dir(self.dir.path().join("state")).unwrap().collect();
         assert!(left.is_empty(), "no state is left: {left:?}");
+        let pods = std::fs::read_dir(self.cgroup.0.join("pods")).map_or(0, |entries| {
+            entries.flatten().filter(|entry| entry.path().is_dir()).count()
+        });
+        assert_eq!(pods, 0, "no cgroup is left");
         if self.pods.is_some() {
             self.stop_pods().await;
         }

@@ -1,46 +1,103 @@
-//! The environment of a container, for programs that are run in its place. Pure.
+//! The environment of a container, for programs that are run in its place.
+
+mod resource;
+mod sources;
+
+pub use sources::{Source, Sources};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Container, EnvVar, Pod, Service};
+use k8s_openapi::api::core::v1::{Container, EnvFromSource, EnvVar, Pod, Service};
+
+use resource::resource;
 
 /// Where this machine's programs are, in case the container says nothing.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// The variables of a container: its Services', then its own, which may refer to them.
+/// The variables of a container: its Services', those of whole ConfigMaps and Secrets, then its
+/// own, which may refer to them. Also what of them is missing though it is not optional.
 pub fn environment(
     pod: &Pod,
     container: &Container,
     hostname: &str,
     services: &[Arc<Service>],
-) -> BTreeMap<String, String> {
+    sources: &Sources,
+) -> (BTreeMap<String, String>, Vec<String>) {
     let mut all = BTreeMap::from([
         ("PATH".to_owned(), PATH.to_owned()),
         ("HOSTNAME".to_owned(), hostname.to_owned()),
         ("HOME".to_owned(), "/root".to_owned()),
     ]);
+    let mut missing = Vec::new();
     for service in services {
         service_variables(service, &mut all);
     }
-    for variable in container.env.iter().flatten() {
-        if let Some(value) = value(variable, pod, &all) {
-            all.insert(variable.name.clone(), value);
+    for from in container.env_from.iter().flatten() {
+        if let Err(why) = whole(from, sources, &mut all) {
+            missing.push(why);
         }
     }
-    all
+    for variable in container.env.iter().flatten() {
+        match value(variable, pod, container, sources, &all) {
+            Ok(Some(value)) => drop(all.insert(variable.name.clone(), value)),
+            Ok(None) => {}
+            Err(why) => missing.push(why),
+        }
+    }
+    (all, missing)
 }
 
-/// `None` for what comes from ConfigMaps, Secrets or resources: a stand-in does without.
-fn value(variable: &EnvVar, pod: &Pod, so_far: &BTreeMap<String, String>) -> Option<String> {
-    match &variable.value_from {
-        None => Some(expand(variable.value.as_deref().unwrap_or_default(), so_far)),
-        Some(source) => field(pod, &source.field_ref.as_ref()?.field_path),
+/// All keys of a ConfigMap or Secret (core/v1 `EnvFromSource`).
+fn whole(from: &EnvFromSource, sources: &Sources, into: &mut BTreeMap<String, String>) -> Result<(), String> {
+    let (source, optional) = match (&from.config_map_ref, &from.secret_ref) {
+        (Some(map), _) => (Source::ConfigMap(map.name.clone()), map.optional),
+        (None, Some(secret)) => (Source::Secret(secret.name.clone()), secret.optional),
+        (None, None) => return Ok(()),
+    };
+    let prefix = from.prefix.as_deref().unwrap_or_default();
+    match sources.values(&source) {
+        Ok(values) => {
+            let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
+            into.extend(values.iter().map(|(key, value)| (format!("{prefix}{key}"), text(value))));
+            Ok(())
+        }
+        Err(_) if optional == Some(true) => Ok(()),
+        Err(why) => Err(why),
+    }
+}
+
+/// `None` for what there is nothing to say about.
+fn value(
+    variable: &EnvVar,
+    pod: &Pod,
+    container: &Container,
+    sources: &Sources,
+    so_far: &BTreeMap<String, String>,
+) -> Result<Option<String>, String> {
+    let Some(from) = &variable.value_from else {
+        return Ok(Some(expand(variable.value.as_deref().unwrap_or_default(), so_far)));
+    };
+    if let Some(selector) = &from.field_ref {
+        return Ok(field(pod, &selector.field_path));
+    }
+    if let Some(selector) = &from.resource_field_ref {
+        return Ok(resource(selector, container));
+    }
+    let (source, key, optional) = match (&from.config_map_key_ref, &from.secret_key_ref) {
+        (Some(map), _) => (Source::ConfigMap(map.name.clone()), &map.key, map.optional),
+        (None, Some(secret)) => (Source::Secret(secret.name.clone()), &secret.key, secret.optional),
+        (None, None) => return Ok(None),
+    };
+    match sources.value(&source, key) {
+        Ok(value) => Ok(Some(String::from_utf8_lossy(value).into_owned())),
+        Err(_) if optional == Some(true) => Ok(None),
+        Err(why) => Err(why),
     }
 }
 
 /// The fields of the downward API (core/v1 `EnvVarSource.fieldRef`).
-fn field(pod: &Pod, path: &str) -> Option<String> {
+pub fn field(pod: &Pod, path: &str) -> Option<String> {
     let (meta, status) = (&pod.metadata, pod.status.as_ref());
     let keyed = |prefix: &str| path.strip_prefix(prefix)?.strip_prefix("['")?.strip_suffix("']");
     if let Some(key) = keyed("metadata.labels") {
@@ -67,7 +124,7 @@ fn field(pod: &Pod, path: &str) -> Option<String> {
 
 /// Replaces `$(NAME)` by the variable of that name; one that is unknown stays as it is, and `$$`
 /// is a dollar sign (core/v1 `EnvVar.value`).
-fn expand(text: &str, variables: &BTreeMap<String, String>) -> String {
+pub fn expand(text: &str, variables: &BTreeMap<String, String>) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find('$') {
@@ -138,18 +195,23 @@ mod tests {
             {"name": "IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
             {"name": "APP", "valueFrom": {"fieldRef": {"fieldPath": "metadata.labels['app']"}}},
             {"name": "SECRET", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}},
-        ]}))
+            {"name": "GONE", "valueFrom": {"secretKeyRef": {"name": "s", "key": "none"}}},
+            {"name": "MAYBE", "valueFrom": {"secretKeyRef": {"name": "s", "key": "none", "optional": true}}},
+        ], "envFrom": [{"prefix": "S_", "secretRef": {"name": "s"}}, {"configMapRef": {"name": "m"}}]}))
         .unwrap();
         let service = json!({"metadata": {"name": "my-db"}, "spec": {"clusterIP": "10.96.0.7",
             "ports": [{"port": 5432, "name": "sql-in"}, {"port": 53, "protocol": "UDP"}]}});
         let headless =
             json!({"metadata": {"name": "h"}, "spec": {"clusterIP": "None", "ports": [{"port": 1}]}});
         let services = [service, headless].map(|it| Arc::new(serde_json::from_value::<Service>(it).unwrap()));
-        let all = environment(&pod, &container, "web-0", &services);
+        let sources = Sources::with(Source::Secret("s".into()), &[("k", "hidden")]);
+        let (all, missing) = environment(&pod, &container, "web-0", &services, &sources);
+        assert_eq!(missing, ["configmap \"m\" not found", "couldn't find key none in secret \"s\""]);
         let get = |key: &str| all.get(key).map(String::as_str);
         assert_eq!(get("DB"), Some("tcp://10.96.0.7:5432/$x/$(NONE)/$"));
         assert_eq!(get("AGAIN"), Some("<tcp://10.96.0.7:5432/$x/$(NONE)/$>"));
-        assert_eq!((get("IP"), get("APP"), get("SECRET")), (Some("10.244.1.2"), Some("web"), None));
+        assert_eq!((get("IP"), get("APP"), get("SECRET")), (Some("10.244.1.2"), Some("web"), Some("hidden")));
+        assert_eq!((get("S_k"), get("MAYBE")), (Some("hidden"), None));
         assert_eq!(get("MY_DB_SERVICE_PORT_SQL_IN"), Some("5432"));
         assert_eq!(get("MY_DB_PORT_53_UDP"), Some("udp://10.96.0.7:53"));
         assert_eq!(get("MY_DB_PORT_5432_TCP_ADDR"), Some("10.96.0.7"));
