@@ -38,7 +38,23 @@ Examples:
   kilter up -f shop/ -f policies/ --name shop
   kilter up -f app.yaml -f kustomize/components/network-policies --nodes 5
   kilter up -f shop/ --ip-family dual
-  helm template chart/ | kilter up -f -")]
+  helm template chart/ | kilter up -f -",
+        after_long_help = "\
+Examples:
+  kilter up                                   the current directory
+  kilter up -f shop/ -f policies/ --name shop
+  kilter up -f app.yaml -f kustomize/components/network-policies --nodes 5
+  kilter up -f shop/ --ip-family dual
+  helm template chart/ | kilter up -f -
+
+Containers are stand-ins: they listen where the manifests say, answer HTTP, TCP, UDP and gRPC
+health, and say who they are. Annotations of a pod (spec.template.metadata) change that:
+  kilter.dev/run: process            run its commands on this machine, for real, in the pod
+  kilter.dev/run.CONTAINER: process  or one container's (stand-in: not that one's)
+  kilter.dev/fail: readiness,http    liveness, readiness, startup, http, grpc, tcp, udp, all
+  kilter.dev/delay: 250ms            how long each answer takes
+  kilter.dev/error-rate: 5%          the share of requests that fail
+  kilter.dev/bandwidth: 10M          bits a second that the pod's stand-ins send")]
     Up(UpArgs),
     /// What runs in a twin, and what does not and why.
     Status(TwinArgs),
