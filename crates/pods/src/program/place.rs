@@ -1,12 +1,14 @@
 use std::fs::File;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
+use nix::fcntl::{OFlag, openat};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::stat::Mode;
 
 use super::root::Root;
 use crate::sandbox::Files;
@@ -30,15 +32,23 @@ pub struct Place {
 /// is never taken for it.
 #[derive(Debug)]
 pub struct Entered {
-    mounts: File,
-    pids: File,
+    mounts: OwnedFd,
+    pids: OwnedFd,
 }
 
-impl Entered {
-    /// The namespaces of a container's first process.
-    pub(super) fn of(pid: u32) -> io::Result<Self> {
-        let open = |kind: &str| File::open(format!("/proc/{pid}/ns/{kind}"));
-        Ok(Self { mounts: open("mnt")?, pids: open("pid")? })
+/// The calling thread's own namespaces, as they will be: looked up before its files change.
+pub(super) struct Own(File);
+
+impl Own {
+    pub(super) fn look() -> io::Result<Self> {
+        File::open("/proc/thread-self/ns").map(Self)
+    }
+
+    /// Those that the thread's first child was born into. Asked of the thread, since a program may
+    /// have ended already, and the dead have no namespaces.
+    pub(super) fn entered(&self) -> nix::Result<Entered> {
+        let open = |kind: &str| openat(&self.0, kind, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty());
+        Ok(Entered { mounts: open("mnt")?, pids: open("pid_for_children")? })
     }
 }
 

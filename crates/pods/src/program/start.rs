@@ -14,7 +14,7 @@ use nix::mount::{MsFlags, mount};
 use tokio::process::{Child, Command};
 
 use super::Size;
-use super::place::{Entered, Place};
+use super::place::{Entered, Own, Place};
 use super::root::Root;
 
 /// A program to run.
@@ -56,13 +56,13 @@ pub fn spawn(program: Program, place: &Place) -> anyhow::Result<Spawned> {
 /// Starts the first program of a container, with files and processes of its own.
 pub fn spawn_container(program: Program, place: &Place, root: &Root) -> anyhow::Result<(Spawned, Entered)> {
     let join = join(place)?;
-    let spawned = on_a_thread(|| {
+    on_a_thread(|| {
+        let own = Own::look()?;
         place.enter_new(root)?;
-        start(program, join, true)
-    })?;
-    let pid = spawned.child.id().context("the program ended as soon as it was started")?;
-    let entered = Entered::of(pid).context("look at the container's namespaces")?;
-    Ok((spawned, entered))
+        let spawned = start(program, join, true)?;
+        let entered = own.entered().context("look at the container's namespaces")?;
+        Ok((spawned, entered))
+    })
 }
 
 /// The file that takes a process into the place's cgroup.
@@ -73,9 +73,7 @@ fn join(place: &Place) -> anyhow::Result<Option<File>> {
     Ok(Some(file.with_context(|| format!("join cgroup {}", cgroup.display()))?))
 }
 
-fn on_a_thread(
-    task: impl FnOnce() -> anyhow::Result<Spawned> + Send,
-) -> anyhow::Result<Spawned> {
+fn on_a_thread<T: Send>(task: impl FnOnce() -> anyhow::Result<T> + Send) -> anyhow::Result<T> {
     let runtime = tokio::runtime::Handle::current();
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
