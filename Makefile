@@ -4,11 +4,12 @@ export CARGO_TARGET_DIR ?= $(CURDIR)/target
 export KILTER := $(CARGO_TARGET_DIR)/release/kilter
 export KUBECTL := $(CURDIR)/.venv/bin/kubectl
 
-.PHONY: help setup build test demo bench clean-machine
+.PHONY: help setup build test witnesses demo bench clean-machine
 
 help:
 	@echo 'make demo            build Kilter, bring up the example shop, change a policy, watch the traffic change'
 	@echo 'make test            build, and run every test (kernel tests included)'
+	@echo 'make witnesses       a million random questions to the rules, the rows and the kernel (TRIPLES=, SEED=)'
 	@echo 'make build           install what building needs, and build'
 	@echo 'make bench           the figures of this machine, with peers in the same run'
 	@echo 'make setup           only install what building and testing need (Debian 12)'
@@ -22,6 +23,12 @@ build: setup
 
 test: build
 	@scripts/test
+
+TRIPLES ?= 1000000
+SEED ?= 1
+witnesses: setup
+	KILTER_WITNESS_TRIPLES=$(TRIPLES) KILTER_WITNESS_SEED=$(SEED) \
+		cargo test --release -p kilter-datapath --lib witnesses::rules -- --nocapture
 
 demo: build
 	@scripts/demo

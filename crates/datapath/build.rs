@@ -11,6 +11,11 @@ fn main() {
     let bpf = crate_dir.join("../../bpf");
     let arch = env::var("CARGO_CFG_TARGET_ARCH").expect("cargo sets it");
 
+    // Tests compile programs as they are compiled here.
+    let headers = env::var("DEP_BPF_INCLUDE").expect("libbpf-sys says where its headers are");
+    println!("cargo:rustc-env=KILTER_BPF_HEADERS={headers}");
+    let target = if arch == "x86_64" { "x86" } else { arch.as_str() };
+    println!("cargo:rustc-env=KILTER_BPF_ARCH={target}");
     // A directory is watched with everything in it.
     println!("cargo:rerun-if-changed={}", bpf.display());
     let built = SkeletonBuilder::new()

@@ -34,6 +34,8 @@ mod table;
 mod common;
 #[cfg(test)]
 mod fixtures;
+#[cfg(test)]
+mod witnesses;
 
 // The nodes that tests wire use this crate by its name, as any other program does.
 #[cfg(test)]

@@ -37,7 +37,7 @@ impl Default for Sizes {
 
 /// The loaded programs.
 #[derive(Debug)]
-pub(crate) struct Programs(BTreeMap<String, OwnedFd>);
+pub(crate) struct Programs(pub(crate) BTreeMap<String, OwnedFd>);
 
 impl Programs {
     pub(crate) fn get(&self, name: &'static str) -> Result<BorrowedFd<'_>> {
@@ -136,7 +136,7 @@ fn pods_of(blocks: &[IpNet]) -> u32 {
     sizes.sum::<u32>().max(1)
 }
 
-fn constants(config: &Config) -> Result<types::config> {
+pub(crate) fn constants(config: &Config) -> Result<types::config> {
     let overlapping = |services: &IpNet| {
         let overlaps = |pods: &&IpNet| pods.contains(services) || services.contains(*pods);
         config.pod_cidrs.iter().find(overlaps).map(|pods| (*services, *pods))
@@ -222,6 +222,6 @@ fn pin_if_new(map: BorrowedFd<'_>, path: &Path) -> Result<()> {
     sys::pin(map, path).map_err(|e| Pins::error("pin a table at", path, e))
 }
 
-fn duplicate(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
+pub(crate) fn duplicate(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
     fd.try_clone_to_owned().map_err(|source| Error::Run { program: "dup", source })
 }

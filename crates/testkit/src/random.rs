@@ -175,6 +175,22 @@ fn pod() -> impl Strategy<Value = Pod> {
         )
 }
 
+/// Pods of the first node that run and hold one of these addresses each, unless others claim it.
+pub fn pods_at(addresses: &[IpAddr]) -> impl Strategy<Value = Vec<Event>> + use<> {
+    let addresses = addresses.to_vec();
+    vec(pod(), addresses.len()).prop_map(move |pods| {
+        let placed = pods.into_iter().zip(&addresses).enumerate().map(|(number, (pod, address))| Pod {
+            uid: format!("uid-placed-{number}").into(),
+            node: Some(NODES[0].into()),
+            addresses: vec![*address],
+            host_network: false,
+            phase: PodPhase::Running,
+            ..pod
+        });
+        placed.map(Event::Pod).collect()
+    })
+}
+
 fn namespace() -> impl Strategy<Value = Namespace> {
     (select(NAMESPACES.to_vec()), labels()).prop_map(|(name, mut labels)| {
         labels.insert("kubernetes.io/metadata.name".into(), name.into());

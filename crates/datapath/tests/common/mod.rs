@@ -290,9 +290,14 @@ impl Node {
         (reason, direction, rule)
     }
 
+    /// Events so far.
+    pub fn drain(&mut self) -> Vec<Event> {
+        self.events.drain().unwrap()
+    }
+
     /// Events so far, forgotten.
     pub fn forget_events(&mut self) {
-        self.events.drain().unwrap();
+        self.drain();
     }
 }
 
