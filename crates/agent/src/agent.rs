@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use kilter_datapath::{Datapath, EventSource};
 use kilter_netlink::Netlink;
 use kilter_wire::control::{Drop as Dropped, Flow, NodeStatus, Opened};
+use kilter_wire::loaded::Loaded;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -155,6 +156,17 @@ impl Handle {
             Ok(()) => answer.await.unwrap_or_else(|_| stopped()),
             Err(_) => stopped(),
         }
+    }
+
+    /// What the kernel holds now, read back.
+    ///
+    /// # Errors
+    /// When some table cannot be read, or the agent has stopped; in words, for whoever asked.
+    pub async fn loaded(&self) -> Result<Loaded, String> {
+        let (reply, answer) = oneshot::channel();
+        let stopped = || "the agent has stopped".to_owned();
+        self.inner.engine.send(Command::Loaded(reply)).await.map_err(|_| stopped())?;
+        answer.await.map_err(|_| stopped())?
     }
 
     /// Every refused packet from now on, with the rule that refused it.

@@ -5,6 +5,7 @@ use kilter_datapath::Event;
 use kilter_model::Uid;
 use kilter_wire::cni::code;
 use kilter_wire::control::{Drop, Flow, NodeStatus};
+use kilter_wire::loaded::Loaded;
 use tokio::sync::oneshot;
 
 use crate::ipam::Reservation;
@@ -40,6 +41,8 @@ pub enum Command {
     RecentDrops(oneshot::Sender<Vec<Drop>>),
     /// How the node is.
     Status(oneshot::Sender<NodeStatus>),
+    /// What the kernel holds.
+    Loaded(oneshot::Sender<Result<Loaded, String>>),
     /// No more.
     Stop,
 }

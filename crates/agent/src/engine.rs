@@ -113,6 +113,9 @@ impl Engine {
             }
             Command::RecentDrops(reply) => drop(reply.send(self.observer.recent())),
             Command::Status(reply) => drop(reply.send(self.status())),
+            Command::Loaded(reply) => {
+                let _ = reply.send(self.loaded().map_err(|error| format!("{error:#}")));
+            }
             Command::Stop => {}
         }
     }

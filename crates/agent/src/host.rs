@@ -10,7 +10,7 @@ use kilter_netns::NetNs;
 
 /// Source ports that masquerading hands out. Three parties hand out ports on a node; their ranges are
 /// disjoint: this one, NodePorts, and local sockets (the rest of `ip_local_port_range`).
-const MASQUERADE_PORTS: (u16, u16) = (40_000, 59_999);
+pub const MASQUERADE_PORTS: (u16, u16) = (40_000, 59_999);
 
 /// The default `--service-node-port-range` of Kubernetes.
 const NODE_PORTS: (u16, u16) = (30_000, 32_767);
@@ -25,13 +25,8 @@ pub async fn prepare(netlink: &Netlink, uplink: &str, pod_cidrs: &[IpNet]) -> Re
         .link(uplink)
         .await?
         .with_context(|| format!("this node has no link {uplink}; name its uplink in the configuration"))?;
-    let uplink_filter = format!("net/ipv4/conf/{uplink}/rp_filter");
-    sysctls_here(&[
-        ("net/ipv4/ip_forward", "1"),
-        // The kernel takes the stricter of `all` and the link's own.
-        ("net/ipv4/conf/all/rp_filter", "0"),
-        (&uplink_filter, "0"),
-    ])?;
+    let values = sysctls(uplink);
+    sysctls_here(&values.iter().map(|(key, value)| (key.as_str(), *value)).collect::<Vec<_>>())?;
     reserve_ports(&namespace)?;
     for family in families(pod_cidrs) {
         if family == Family::V6 {
@@ -48,9 +43,19 @@ pub async fn prepare(netlink: &Netlink, uplink: &str, pod_cidrs: &[IpNet]) -> Re
 }
 
 /// Those that pods have addresses of.
-fn families(blocks: &[IpNet]) -> BTreeSet<Family> {
+pub fn families(blocks: &[IpNet]) -> BTreeSet<Family> {
     let family = |block: &IpNet| if block.addr().is_ipv4() { Family::V4 } else { Family::V6 };
     blocks.iter().map(family).collect()
+}
+
+/// The sysctls that a node's namespace must have.
+pub fn sysctls(uplink: &str) -> Vec<(String, &'static str)> {
+    vec![
+        ("net/ipv4/ip_forward".to_owned(), "1"),
+        // The kernel takes the stricter of `all` and the link's own.
+        ("net/ipv4/conf/all/rp_filter".to_owned(), "0"),
+        (format!("net/ipv4/conf/{uplink}/rp_filter"), "0"),
+    ]
 }
 
 /// Adds to what the machine's owner reserved; the kernel merges what overlaps.

@@ -1,5 +1,6 @@
 //! The rows that policy and Services ask for, kept in the kernel.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -65,6 +66,11 @@ impl Rows {
         }
         self.in_step = true;
         Ok(())
+    }
+
+    /// What every rule stands for, in words.
+    pub fn rules(&self) -> BTreeMap<u32, String> {
+        self.policy.tables().rules.iter().map(|(id, reason)| (id.0, reason.to_string())).collect()
     }
 
     /// What a rule stands for, in words.

@@ -28,6 +28,9 @@ pub struct Flow {
     pub replied: bool,
     /// Whether policy allows it no longer; the rules then say which one ended it.
     pub revoked: bool,
+    /// Whether the next packet is decided by this entry alone: neither end's class or posture has
+    /// changed since it was judged.
+    pub current: bool,
 }
 
 /// Where an end of a flow is, seen from this node.
@@ -44,7 +47,18 @@ pub enum End {
 }
 
 pub(crate) fn read(maps: &Maps) -> Result<Vec<Flow>> {
-    Ok(maps.flows.rows()?.iter().map(|(key, flow)| decode(key, flow)).collect())
+    let rows = maps.flows.rows()?;
+    rows.iter().map(|(key, flow)| Ok(Flow { current: is_current(maps, flow)?, ..decode(key, flow) })).collect()
+}
+
+/// As the programs decide it: both generations are those under which the flow was judged.
+fn is_current(maps: &Maps, flow: &types::flow) -> Result<bool> {
+    for end in &flow.end {
+        if maps.generations.get(&end.slot)? != Some(end.generation) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn decode(key: &types::flow_key, flow: &types::flow) -> Flow {
@@ -66,6 +80,7 @@ fn decode(key: &types::flow_key, flow: &types::flow) -> Flow {
         ingress_rule: rule(types::direction::INGRESS),
         replied: state & types::flow_state::FLOW_REPLIED.0 != 0,
         revoked: state & types::flow_state::FLOW_REVOKED.0 != 0,
+        current: false,
     }
 }
 

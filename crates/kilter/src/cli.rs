@@ -103,6 +103,19 @@ Exit codes: 0 allowed; 1 denied, in part or in whole, or nobody answers; 2 nothi
     Why(WhyArgs),
     /// Send real packets between every pair of pods of a twin and compare with the model.
     Verify(VerifyArgs),
+    /// Read back what the kernel of each node has loaded and prove it equal to the model, for every packet.
+    #[command(after_help = "\
+Compared with a fresh list of the API: policy rows for all packets (classes of peers, protocols, ranges of
+ports, both directions), cached flows, Services, pod links, routes, the masquerade rule, sysctls and hooks.
+A difference is shown as a packet, with what the model says of it and what the kernel would do.
+
+Examples:
+  kilter prove
+  kilter prove --name shop --node node-2
+  kilter prove -o json | jq '.nodes[].findings[].packet'
+
+Exit codes: 0 equal; 1 a difference.")]
+    Prove(crate::commands::prove::ProveArgs),
     /// Who talks to whom in a twin now, and what was refused by which rule.
     #[command(after_help = "\
 Examples:

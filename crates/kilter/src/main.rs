@@ -30,6 +30,7 @@ fn main() -> ExitCode {
         Command::Diff(args) => commands::diff::run(&args),
         Command::Why(args) => commands::why::run(&args),
         Command::Verify(args) => commands::verify::run(&args),
+        Command::Prove(args) => commands::prove::run(&args),
         Command::Flows(args) => commands::flows::run(&args),
         Command::Chaos(args) => commands::chaos::run(args),
         Command::Bench(args) => commands::bench::run(&args),

@@ -65,6 +65,10 @@ async fn answer(request: Request, answers: &Answers) -> Reply {
     match request {
         Request::Status => Reply::Status(Box::new(answers.agent.status().await)),
         Request::Probe(probes) => Reply::Probed(answers.pods.probe(probes).await),
+        Request::Loaded => match answers.agent.loaded().await {
+            Ok(loaded) => Reply::Loaded(Box::new(loaded)),
+            Err(why) => Reply::Failed(format!("what is loaded cannot be read: {why}")),
+        },
         Request::Flows => match answers.agent.flows().await {
             Ok(flows) => Reply::Flows(flows),
             Err(error) => Reply::Failed(format!("the flow table cannot be read: {error:#}")),

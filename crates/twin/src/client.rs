@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use kilter_wire::control::{Drop, Flow, NodeStatus, Opened, Outcome, Probe, Reply, Request};
+use kilter_wire::loaded::Loaded;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
@@ -27,6 +28,14 @@ impl NodeClient {
     pub async fn status(&mut self) -> Result<NodeStatus> {
         match self.ask(&Request::Status).await? {
             Reply::Status(status) => Ok(*status),
+            other => self.unexpected(&other),
+        }
+    }
+
+    /// What the node's kernel holds.
+    pub async fn loaded(&mut self) -> Result<Loaded> {
+        match self.ask(&Request::Loaded).await? {
+            Reply::Loaded(loaded) => Ok(*loaded),
             other => self.unexpected(&other),
         }
     }

@@ -7,10 +7,12 @@
 
 mod judge;
 mod plan;
+mod prove;
 mod report;
 mod run;
 
 pub use judge::{Finding, Judged};
 pub use plan::{Expected, Target, Trial};
+pub use prove::{NodeProof, ProofReport, TRUSTED, prove};
 pub use report::Report;
 pub use run::{Options, verify};

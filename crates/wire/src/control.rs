@@ -8,6 +8,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::loaded::Loaded;
+
 /// A question to a node process.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -16,6 +18,8 @@ pub enum Request {
     Status,
     /// Connect from inside pods (see [`Probe`]), all at once, and say what happened.
     Probe(Vec<Probe>),
+    /// What the node's kernel holds, read back now.
+    Loaded,
     /// Stream every refused packet from now on. The first reply is [`Reply::Following`].
     Drops,
     /// Stream every connection that is opened from now on. The first reply is [`Reply::Following`].
@@ -34,6 +38,8 @@ pub enum Reply {
     Status(Box<NodeStatus>),
     /// To [`Request::Probe`], in the order asked.
     Probed(Vec<Outcome>),
+    /// To [`Request::Loaded`].
+    Loaded(Box<Loaded>),
     /// [`Request::Drops`] or [`Request::Opened`] has begun.
     Following,
     /// A refused packet.

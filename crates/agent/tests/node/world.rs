@@ -155,6 +155,13 @@ impl World {
         output.status.success().then(|| String::from_utf8(output.stdout).unwrap())
     }
 
+    /// Where a map of the data plane is pinned.
+    pub fn map(&self, name: &str) -> PathBuf {
+        let versions = std::fs::read_dir(self.pins.path().join("here")).unwrap();
+        let version = versions.map(|entry| entry.unwrap().path()).max().unwrap();
+        version.join("maps").join(name)
+    }
+
     pub fn socket(&self) -> PathBuf {
         self.directory.path().join("agent.sock")
     }

@@ -9,6 +9,7 @@ pub mod down;
 pub mod flows;
 pub mod lint;
 pub mod list;
+pub mod prove;
 pub mod run;
 pub mod sources;
 pub mod status;

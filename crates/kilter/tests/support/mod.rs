@@ -57,6 +57,13 @@ impl Twin {
         serde_json::from_slice(&output.stdout).expect("up -o json prints JSON")
     }
 
+    /// `kilter prove`, which must find every node equal to the model.
+    pub fn prove(&self) -> Value {
+        let output = self.kilter(&["prove", "-o", "json"]);
+        assert!(output.status.success(), "kilter prove: {}", describe(&output));
+        serde_json::from_slice(&output.stdout).expect("prove -o json prints JSON")
+    }
+
     /// `kilter verify`, which must find nothing.
     pub fn verify(&self) -> Value {
         let output = self.kilter(&["verify", "-o", "json"]);

@@ -1,5 +1,6 @@
 //! Random clusters: compiled rows, read by the interpreter, against the naive evaluator.
 
+mod equality;
 mod symbolic;
 mod torn;
 

@@ -1,0 +1,153 @@
+//! Services, links, routes, settings and hooks, row by row.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
+use kilter_services::Compiler;
+use kilter_wire::loaded::Route;
+
+use super::{Finding, Proof, Subject, View};
+
+fn find(proof: &mut Proof, subject: Subject, what: String) {
+    proof.findings.push(Finding { subject, what, packet: None });
+}
+
+/// Each frontend must lead to exactly its backends; under which revision is nobody's business.
+pub(super) fn services(view: &View<'_>, proof: &mut Proof) {
+    let mut compiler = Compiler::new(view.expected.node.as_str().into());
+    compiler.update(view.cluster, &[]);
+    let backends = |frontend| {
+        let all = compiler.tables().backends_of(frontend).unwrap_or_default();
+        all.into_iter().map(|it| SocketAddr::new(it.address, it.port)).collect::<BTreeSet<_>>()
+    };
+    let frontends = compiler.tables().frontends.keys();
+    let wanted: BTreeMap<(SocketAddr, u8), BTreeSet<SocketAddr>> = frontends
+        .map(|it| ((SocketAddr::new(it.address, it.port), it.protocol.number()), backends(it)))
+        .collect();
+    let loaded: BTreeMap<(SocketAddr, u8), _> =
+        view.loaded.frontends.iter().map(|it| ((it.at, it.protocol), it)).collect();
+    proof.compared.insert("Service ports", loaded.len() as u64);
+    for (key, wanted) in &wanted {
+        let Some(found) = loaded.get(key) else {
+            let what = format!("{} has no row, and should lead to {}", service(key), list(wanted));
+            find(proof, Subject::Service, what);
+            continue;
+        };
+        let backends: BTreeSet<SocketAddr> = found.backends.iter().copied().collect();
+        if backends != *wanted {
+            let what = format!("{} leads to {}, and should to {}", service(key), list(&backends), list(wanted));
+            find(proof, Subject::Service, what);
+        } else if found.count as usize != found.backends.len() {
+            let there = found.backends.len();
+            let what = format!("{} counts {} backends, of which {there} are there", service(key), found.count);
+            find(proof, Subject::Service, what);
+        }
+    }
+    for key in loaded.keys().filter(|key| !wanted.contains_key(key)) {
+        find(proof, Subject::Service, format!("{} has a row, and no Service has this port", service(key)));
+    }
+}
+
+fn service((at, protocol): &(SocketAddr, u8)) -> String {
+    format!("{at}/{}", kilter_policy::ProtocolClass::of(*protocol))
+}
+
+fn list(backends: &BTreeSet<SocketAddr>) -> String {
+    if backends.is_empty() {
+        return "nothing".into();
+    }
+    backends.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// Every pod has its link and every link its pod: nothing passes a link that is not known, and
+/// nothing leads to a pod without one.
+pub(super) fn endpoints(view: &View<'_>, proof: &mut Proof) {
+    let loaded: BTreeMap<IpAddr, _> = view.loaded.endpoints.iter().map(|it| (it.address, it)).collect();
+    let links: BTreeMap<u32, _> = view.loaded.links.iter().map(|link| (link.index, link)).collect();
+    proof.compared.insert("pod links", links.len() as u64);
+    let mut held = BTreeSet::new();
+    for pod in view.local_pods() {
+        for address in &pod.addresses {
+            held.insert(*address);
+            if pod.owns_addresses() && !loaded.contains_key(address) {
+                let what = format!("pod {} has no endpoint row: nothing passes its link", view.name(*address));
+                find(proof, Subject::Endpoint, what);
+            }
+        }
+    }
+    for (address, endpoint) in &loaded {
+        let name = view.name(*address);
+        if !held.contains(address) {
+            find(proof, Subject::Endpoint, format!("{address} has an endpoint row, and no pod of this node has it"));
+        }
+        match links.get(&endpoint.link) {
+            None => {
+                let what = format!("{name} is said to be behind link {}, which is no pod's link", endpoint.link);
+                find(proof, Subject::Endpoint, what);
+            }
+            Some(link) if !link.up => {
+                find(proof, Subject::Endpoint, format!("link {} of {name} is down", link.name));
+            }
+            Some(_) => {}
+        }
+    }
+    let used: BTreeSet<u32> = loaded.values().map(|it| it.link).collect();
+    for link in links.values().filter(|link| !used.contains(&link.index)) {
+        find(proof, Subject::Endpoint, format!("link {} is a pod's, and no endpoint row names it", link.name));
+    }
+}
+
+pub(super) fn routes(view: &View<'_>, proof: &mut Proof) {
+    let pair = |route: &Route| IpNet::new(route.to.0, route.to.1).ok().map(|to| (to, route.via));
+    let wanted: BTreeSet<(IpNet, Option<IpAddr>)> =
+        view.expected.routes.iter().map(|(to, via)| (*to, Some(*via))).collect();
+    let loaded: BTreeSet<_> = view.loaded.routes.iter().filter_map(pair).collect();
+    proof.compared.insert("routes", (view.loaded.routes.len() + view.loaded.kernel_routes.len()) as u64);
+    differ(proof, "the data plane", &wanted, &loaded);
+
+    let own = view.loaded.endpoints.iter().map(|it| (IpNet::from(it.address), None));
+    let wanted: BTreeSet<_> = wanted.into_iter().chain(own).collect();
+    let loaded: BTreeSet<_> = view.loaded.kernel_routes.iter().filter_map(pair).collect();
+    differ(proof, "the kernel", &wanted, &loaded);
+    let links: BTreeMap<IpAddr, u32> = view.loaded.endpoints.iter().map(|it| (it.address, it.link)).collect();
+    for route in view.loaded.kernel_routes.iter().filter(|route| route.via.is_none()) {
+        if links.get(&route.to.0).is_some_and(|link| Some(*link) != route.link) {
+            let what = format!("the kernel leads to {} over a link that is another's", view.name(route.to.0));
+            find(proof, Subject::Route, what);
+        }
+    }
+}
+
+type Routes = BTreeSet<(IpNet, Option<IpAddr>)>;
+
+fn differ(proof: &mut Proof, whose: &str, wanted: &Routes, loaded: &Routes) {
+    for (to, via) in wanted.difference(loaded) {
+        find(proof, Subject::Route, format!("{whose} has no route to {to}{}", via_text(*via)));
+    }
+    for (to, via) in loaded.difference(wanted) {
+        let what = format!("{whose} has a route to {to}{}, which should not be there", via_text(*via));
+        find(proof, Subject::Route, what);
+    }
+}
+
+fn via_text(via: Option<IpAddr>) -> String {
+    via.map_or_else(|| " over a pod's link".into(), |via| format!(" via {via}"))
+}
+
+pub(super) fn settings(view: &View<'_>, proof: &mut Proof) {
+    proof.compared.insert("settings", view.expected.settings.len() as u64);
+    for (name, wanted) in &view.expected.settings {
+        let found = view.loaded.settings.get(name).map_or("nothing", String::as_str);
+        if found != wanted {
+            find(proof, Subject::Setting, format!("{name} is `{found}`, and should be `{wanted}`"));
+        }
+    }
+}
+
+pub(super) fn hooks(view: &View<'_>, proof: &mut Proof) {
+    proof.compared.insert("hooks", view.loaded.hooks_checked);
+    for what in &view.loaded.hooks {
+        find(proof, Subject::Hook, what.clone());
+    }
+}
