@@ -10,7 +10,7 @@ use kilter_model::{Cluster, Event, NetworkPolicy, Operator, Peer, PolicyRule, Po
 use kilter_policy::{DecisionSet, Interval, Tables, Verdict};
 use kilter_testkit::TempDir;
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
-use libbpf_rs::{MapCore, ObjectBuilder};
+use libbpf_rs::ObjectBuilder;
 
 use super::{Court, disagreement};
 use crate::loader::{Programs, constants, duplicate};
