@@ -76,7 +76,11 @@ fn network_policy(fields: &mut Fields) {
             }
         }
     }
-    let absent = spec.get("policyTypes").and_then(Value::as_array).is_none_or(Vec::is_empty);
+    // What is no list is left for validation to refuse.
+    let absent = match spec.get("policyTypes") {
+        None => true,
+        Some(types) => types.as_array().is_some_and(Vec::is_empty),
+    };
     if absent {
         let egress = spec.get("egress").and_then(Value::as_array).is_some_and(|rules| !rules.is_empty());
         spec.insert(
