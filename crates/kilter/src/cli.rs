@@ -124,6 +124,13 @@ Examples:
   kilter flows --follow --with cart           what opens and what is refused, as it happens
   kilter flows --follow --drops -o json | jq -r .rule")]
     Flows(crate::commands::flows::FlowsArgs),
+    /// Add nodes to a twin that runs, remove them, cut them off.
+    #[command(after_help = "\
+Examples:
+  kilter node add                             the next number; waits until it is ready
+  kilter node remove node-2                   its workloads' pods are made anew elsewhere
+  kilter node isolate node-3                  until `kilter node rejoin`")]
+    Node(crate::commands::node::NodeArgs),
     /// Break things in a twin on purpose, mend them, and say how long it took until all was well.
     #[command(after_help = "\
 Examples:

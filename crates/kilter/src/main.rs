@@ -32,6 +32,7 @@ fn main() -> ExitCode {
         Command::Verify(args) => commands::verify::run(&args),
         Command::Prove(args) => commands::prove::run(&args),
         Command::Flows(args) => commands::flows::run(&args),
+        Command::Node(args) => commands::node::run(args),
         Command::Chaos(args) => commands::chaos::run(args),
         Command::Bench(args) => commands::bench::run(&args),
         Command::Completion { shell } => commands::completion::run(shell),

@@ -125,3 +125,35 @@ fn what_is_broken_on_purpose_shows_and_heals() {
     let missing = twin.kilter(&["chaos", "kill-pod", "shop/nobody"]);
     assert_eq!(missing.status.code(), Some(2), "{}", describe(&missing));
 }
+
+#[test]
+fn nodes_come_and_go_and_packets_follow() {
+    let twin = Twin::named("nodes");
+    twin.up(&[&example("shop")]);
+    let node = |args: &[&str]| {
+        let output = twin.kilter(&[&["node"], args].concat());
+        assert!(output.status.success(), "kilter node {args:?}: {}", describe(&output));
+    };
+    let settle = || {
+        let output = twin.kilter(&["chaos", "heal"]);
+        assert!(output.status.success(), "packets and model agree again: {}", describe(&output));
+    };
+    let pods_of = |node: &str| {
+        let selector = format!("spec.nodeName={node}");
+        twin.kubectl(&["get", "pods", "-A", "--field-selector", &selector, "-o", "name"]).lines().count()
+    };
+
+    node(&["add"]);
+    settle();
+    assert_eq!(pods_of("node-4"), 1, "the DaemonSet's pod runs there, and was tried");
+    node(&["remove", "node-2"]);
+    settle();
+    let names = twin.kubectl(&["get", "nodes", "-o", "name"]);
+    assert_eq!(names.lines().collect::<Vec<_>>(), ["node/node-1", "node/node-3", "node/node-4"]);
+    assert_eq!(pods_of("node-2"), 0);
+    node(&["add"]);
+    settle();
+    assert_eq!(pods_of("node-2"), 1, "a removed node comes back");
+    let unknown = twin.kilter(&["node", "remove", "node-9"]);
+    assert_eq!(unknown.status.code(), Some(2), "{}", describe(&unknown));
+}

@@ -53,12 +53,18 @@ impl CgroupTree {
 
     /// Kills every process in the tree and waits until the kernel has reaped them all.
     pub fn kill(&self, deadline: Duration) -> Result<()> {
-        match fs::write(self.root.join("cgroup.kill"), "1") {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(error).context(format!("kill the processes of {}", self.root.display())),
-        }
-        wait_until_empty(&self.root, deadline)
+        kill(&self.root, deadline)
+    }
+
+    /// Kills every process of one group and waits until the kernel has reaped them all.
+    pub fn kill_group(&self, name: &str, deadline: Duration) -> Result<()> {
+        kill(&self.group(name), deadline)
+    }
+
+    /// Removes one (empty) group; it need not be there.
+    pub fn remove_group(&self, name: &str) -> Result<()> {
+        let group = self.group(name);
+        remove_tree(&group).with_context(|| format!("remove cgroup {}", group.display()))
     }
 
     /// Removes the (empty) tree, and the common parent where it was the last.
@@ -89,6 +95,14 @@ pub fn mount_point() -> Result<PathBuf> {
 
 fn populated(group: &Path) -> io::Result<bool> {
     Ok(fs::read_to_string(group.join("cgroup.events"))?.lines().any(|l| l == "populated 1"))
+}
+
+fn kill(group: &Path, deadline: Duration) -> Result<()> {
+    match fs::write(group.join("cgroup.kill"), "1") {
+        Ok(()) => wait_until_empty(group, deadline),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error).context(format!("kill the processes of {}", group.display())),
+    }
 }
 
 fn wait_until_empty(group: &Path, limit: Duration) -> Result<()> {

@@ -68,6 +68,27 @@ pub struct Fabric {
 }
 
 impl Fabric {
+    /// The fabric of a twin that runs.
+    pub async fn open(layout: &Layout, spec: &TwinSpec) -> Result<Self> {
+        let netlink = Netlink::new(&NetNs::open(layout.fabric())?)?;
+        let bridge = netlink.link_index(BRIDGE).await?;
+        Ok(Fabric { netlink, bridge, subnets: spec.node_subnets.clone(), gateways: spec.gateways() })
+    }
+
+    /// Unplugs a node, if it is plugged in, and forgets the way to its pods.
+    pub async fn remove_node(&self, node: &NodePlan) -> Result<()> {
+        for (block, address) in node.pod_cidrs.iter().zip(&node.addresses) {
+            match self.netlink.delete_route(&Route::via(*block, *address, self.bridge)).await {
+                Err(error) if !error.is_missing() => return Err(error.into()),
+                _ => {}
+            }
+        }
+        if let Some(port) = self.netlink.link(&node.name).await? {
+            self.netlink.delete_link(port.index).await?;
+        }
+        Ok(())
+    }
+
     /// Makes the internet's namespace and plugs it in.
     pub async fn add_internet(&self, layout: &Layout, spec: &TwinSpec) -> Result<()> {
         internet::create(layout, spec, &self.netlink).await.context("plug the internet into the fabric")

@@ -15,6 +15,7 @@ pub mod internet;
 mod kubeconfig;
 mod lock;
 mod mounts;
+pub mod nodes;
 mod paths;
 mod pki;
 mod process;

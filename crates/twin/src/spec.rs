@@ -1,5 +1,6 @@
 //! What a twin is made of: names and addresses, checked before anything is touched.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -11,8 +12,11 @@ use serde::{Deserialize, Serialize};
 pub struct TwinSpec {
     /// Its name: an RFC 1123 label of at most 32 characters.
     pub name: String,
-    /// How many nodes.
+    /// How many nodes, those that were removed again counted too.
     pub nodes: u32,
+    /// Numbers, from 1, of the nodes that were removed again.
+    #[serde(default)]
+    pub removed: BTreeSet<u32>,
     /// The nodes' own subnets, one of each family that the twin has; the first family is the
     /// primary one, here and below.
     pub node_subnets: Vec<IpNet>,
@@ -187,6 +191,7 @@ impl TwinSpec {
         Self {
             name: name.to_owned(),
             nodes: 3,
+            removed: BTreeSet::new(),
             node_subnets: Role::NodeSubnet.ranges(families, &[]),
             pod_cidrs: Role::PodCidr.ranges(families, &[]),
             service_cidrs: Role::ServiceCidr.ranges(families, &[]),
@@ -311,18 +316,41 @@ impl TwinSpec {
     /// The nodes, in order.
     pub fn node_plans(&self) -> Vec<NodePlan> {
         (0..self.nodes)
+            .filter(|i| !self.removed.contains(&(i + 1)))
             .map(|i| NodePlan {
-                name: format!("node-{}", i + 1),
+                name: node_name(i + 1),
                 addresses: self.node_subnets.iter().map(|net| host(net, FIRST_NODE_HOST + i)).collect(),
                 pod_cidrs: self.pod_cidrs.iter().map(|net| block(net, i)).collect(),
             })
             .collect()
     }
 
+    /// With one node more, and that node: the first that was removed, or a new one.
+    pub fn with_another_node(&self) -> (Self, NodePlan) {
+        let mut spec = self.clone();
+        let number = spec.removed.pop_first().unwrap_or_else(|| {
+            spec.nodes += 1;
+            spec.nodes
+        });
+        let plan = spec.node_plans().into_iter().find(|plan| plan.name == node_name(number));
+        (spec, plan.expect("BUG: a node that was just added is not planned"))
+    }
+
+    /// Without one of its nodes.
+    pub fn without_node(&self, name: &str) -> Self {
+        let mut spec = self.clone();
+        spec.removed.extend((1..=self.nodes).filter(|number| node_name(*number) == name));
+        spec
+    }
+
     /// The kubeconfig context by which `kubectl` reaches the twin.
     pub fn context(&self) -> String {
         format!("kilter-{}", self.name)
     }
+}
+
+fn node_name(number: u32) -> String {
+    format!("node-{number}")
 }
 
 /// Checks that a twin may be called so.
@@ -369,8 +397,6 @@ fn block(net: &IpNet, number: u32) -> IpNet {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
 
     fn spec() -> TwinSpec {
@@ -436,6 +462,17 @@ mod tests {
             TwinSpec { pod_cidrs: vec![net("10.244.0.0/25")], nodes: 1, ..spec() }.validate(&[]),
             Err(SpecError::TooSmall { .. })
         ));
+    }
+
+    #[test]
+    fn a_removed_node_comes_back_under_its_own_name_and_addresses() {
+        let before = spec().node_plans();
+        let without = spec().without_node("node-2");
+        assert_eq!(without.node_plans(), [before[0].clone(), before[2].clone()]);
+        let (again, node) = without.with_another_node();
+        assert_eq!((again.node_plans(), node), (before.clone(), before[1].clone()));
+        let (more, node) = again.with_another_node();
+        assert_eq!((more.node_plans().len(), node.name.as_str()), (4, "node-4"));
     }
 
     #[test]

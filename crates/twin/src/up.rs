@@ -17,15 +17,11 @@ use crate::fabric::create_fabric;
 use crate::lock::Lock;
 use crate::paths::Layout;
 use crate::down::clear;
-use crate::process::{Starting, start};
 use crate::ready::{Readiness, WorkloadState};
 use crate::signal::Termination;
-use crate::spec::{NodePlan, TwinSpec};
+use crate::spec::TwinSpec;
 use crate::supervisor::Process;
-use crate::{UsageError, host, internet, kubeconfig, mounts, pki, system};
-
-/// How long nodes may take to register.
-const NODES_READY: Duration = Duration::from_secs(30);
+use crate::{UsageError, host, kubeconfig, mounts, nodes, pki, system};
 
 /// What to bring up, and how.
 #[derive(Debug)]
@@ -160,7 +156,7 @@ async fn make(
         fabric.add_node(layout, node).await?;
         fs::create_dir_all(layout.node(&node.name))?;
     }
-    wait(vec![control]).await?;
+    nodes::wait(vec![control]).await?;
 
     let client = kilter_cluster::connect(&layout.admin_kubeconfig()).await?;
     if resumes {
@@ -169,16 +165,14 @@ async fn make(
     progress(Step::Nodes(spec.nodes));
     let mut starting = Vec::new();
     for node in &plans {
-        starting.push(start_node(layout, &spec, &cgroups, &pki, node)?);
+        starting.push(nodes::start_node(layout, &spec, &cgroups, &pki, node)?);
     }
     spec.kubeconfig = add_context(layout, &spec, options.switch_context, progress);
     fs::write(layout.spec(), serde_json::to_vec_pretty(&spec)?)?;
 
-    wait(starting).await?;
-    let spec_file = layout.spec().display().to_string();
-    let supervise = ["run", "supervisor", "--spec", &spec_file];
-    wait(vec![start("the supervisor", &supervise, &cgroups.create("supervisor")?, &layout.supervisor_log())?]).await?;
-    wait_for_nodes(&client, &plans).await?;
+    nodes::wait(starting).await?;
+    nodes::start_supervisor(layout, &cgroups).await?;
+    nodes::wait_for_nodes(&client, &plans).await?;
     progress(Step::Objects(options.objects.len()));
     let mut objects = system::objects(&spec);
     objects.extend(options.objects.iter().cloned());
@@ -200,54 +194,6 @@ fn prepare(layout: &Layout, spec: &TwinSpec) -> Result<Pki> {
     fs::create_dir(layout.namespaces())?;
     mounts::mount_bpf(&layout.bpf())?;
     if layout.pki().exists() { pki::read(layout) } else { pki::create(layout, spec) }
-}
-
-fn start_node(
-    layout: &Layout,
-    spec: &TwinSpec,
-    cgroups: &CgroupTree,
-    pki: &Pki,
-    node: &NodePlan,
-) -> Result<Starting> {
-    let cgroup = cgroups.create(&node.name)?;
-    let certificate = pki::issue_kubelet(pki, node)?;
-    pki::write_private(&layout.node(&node.name).join("kubelet.crt"), &certificate.certificate)?;
-    pki::write_private(&layout.node(&node.name).join("kubelet.key"), &certificate.key)?;
-    let config = node_config(layout, spec, pki, node, cgroup.clone())?;
-    let file = layout.node_config(&node.name);
-    pki::write_private(&file, &serde_json::to_string_pretty(&config)?)?;
-    Process::node(layout, cgroups, &node.name).start()
-}
-
-fn node_config(
-    layout: &Layout,
-    spec: &TwinSpec,
-    pki: &Pki,
-    node: &NodePlan,
-    cgroup: PathBuf,
-) -> Result<kilter_node::Config> {
-    let own = std::env::current_exe().context("find this program's own file")?;
-    let beside = |name: &str| own.with_file_name(name);
-    Ok(kilter_node::Config {
-        node: node.name.clone(),
-        addresses: node.addresses.clone(),
-        uplink: crate::UPLINK.to_owned(),
-        namespace: layout.node_namespace(&node.name),
-        cgroup,
-        directory: layout.node(&node.name),
-        pins: layout.bpf().join(&node.name),
-        kubeconfig: layout.node_kubeconfig(),
-        kubelet_token: pki.node_token.clone(),
-        cni_plugin: beside("kilter-cni"),
-        pause: beside("kilter-pause"),
-        pod_cidrs: node.pod_cidrs.clone(),
-        cluster_pod_cidrs: spec.pod_cidrs.clone(),
-        service_cidrs: spec.service_cidrs.clone(),
-        dns_addresses: spec.dns_service_ips(),
-        upstream_dns: internet::dns_servers(spec),
-        cluster_domain: spec.cluster_domain.clone(),
-        honour_initial_delay: spec.honour_initial_delay,
-    })
 }
 
 /// Of what ran before its processes died nothing runs: pods and nodes are as they were before a
@@ -322,25 +268,7 @@ async fn apply(client: &kube::Client, objects: &[Value]) -> Result<Vec<String>> 
     Ok(results.into_iter().filter_map(|r| r.err()).map(|e| format!("{:#}", anyhow::Error::from(e))).collect())
 }
 
-async fn wait(starting: Vec<Starting>) -> Result<()> {
-    tokio::task::spawn_blocking(|| starting.into_iter().try_for_each(Starting::wait)).await?
-}
-
-/// Waits until every node is there: a scheduler that sees one node puts everything on it.
-async fn wait_for_nodes(client: &kube::Client, plans: &[NodePlan]) -> Result<()> {
-    let mut feed = kilter_cluster::watch(client.clone());
-    let mut cluster = Cluster::default();
-    let deadline = tokio::time::Instant::now() + NODES_READY;
-    while let Some(missing) = plans.iter().find(|p| !cluster.node(&p.name).is_some_and(|n| n.ready)) {
-        let updates = tokio::time::timeout_at(deadline, feed.next())
-            .await
-            .with_context(|| format!("{} is not ready after {} s", missing.name, NODES_READY.as_secs()))?;
-        see(&mut cluster, updates)?;
-    }
-    Ok(())
-}
-
-fn see(cluster: &mut Cluster, updates: Option<Vec<Update>>) -> Result<()> {
+pub(crate) fn see(cluster: &mut Cluster, updates: Option<Vec<Update>>) -> Result<()> {
     for update in updates.context("the API went away")? {
         if let Update::Event { event, .. } = update {
             cluster.apply(event);

@@ -9,6 +9,7 @@ pub mod down;
 pub mod flows;
 pub mod lint;
 pub mod list;
+pub mod node;
 pub mod prove;
 pub mod run;
 pub mod sources;
