@@ -64,8 +64,9 @@ impl Twin {
         serde_json::from_slice(&output.stdout).expect("prove -o json prints JSON")
     }
 
-    /// `kilter verify`, which must find nothing.
+    /// `kilter verify`, which must find nothing; nor may `kilter prove`.
     pub fn verify(&self) -> Value {
+        self.prove();
         let output = self.kilter(&["verify", "-o", "json"]);
         let text = self.kilter(&["verify"]);
         assert!(output.status.success(), "kilter verify: {}", describe(&text));

@@ -100,11 +100,13 @@ pub(super) fn endpoints(view: &View<'_>, proof: &mut Proof) {
 
 pub(super) fn routes(view: &View<'_>, proof: &mut Proof) {
     let pair = |route: &Route| IpNet::new(route.to.0, route.to.1).ok().map(|to| (to, route.via));
-    let wanted: BTreeSet<(IpNet, Option<IpAddr>)> =
-        view.expected.routes.iter().map(|(to, via)| (*to, Some(*via))).collect();
-    let loaded: BTreeSet<_> = view.loaded.routes.iter().filter_map(pair).collect();
+    let wanted: Routes = view.expected.routes.iter().map(|(to, via)| (*to, Some(*via))).collect();
+    // The data plane alone must know that other nodes' own addresses are inside the cluster.
+    let others = view.cluster.nodes().filter(|node| *node.name != *view.expected.node);
+    let to_nodes = others.flat_map(|node| &node.addresses).map(|it| (IpNet::from(*it), Some(*it)));
+    let loaded: Routes = view.loaded.routes.iter().filter_map(pair).collect();
     proof.compared.insert("routes", (view.loaded.routes.len() + view.loaded.kernel_routes.len()) as u64);
-    differ(proof, "the data plane", &wanted, &loaded);
+    differ(proof, "the data plane", &wanted.iter().copied().chain(to_nodes).collect(), &loaded);
 
     let own = view.loaded.endpoints.iter().map(|it| (IpNet::from(it.address), None));
     let wanted: BTreeSet<_> = wanted.into_iter().chain(own).collect();
