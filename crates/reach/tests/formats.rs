@@ -64,7 +64,7 @@ fn boxes(svg: &str) -> Vec<(f64, f64, f64, f64)> {
 fn no_box_of_a_picture_covers_another() {
     let all = connections(&cluster(&[shop()]), &Options::default());
     let boxes = boxes(&format::html::picture(&all));
-    assert!(boxes.len() >= 8, "one for each workload");
+    assert!(boxes.len() >= 7, "one for each workload");
     for (i, a) in boxes.iter().enumerate() {
         for b in &boxes[i + 1..] {
             let apart = a.0 + a.2 < b.0 || b.0 + b.2 < a.0 || a.1 + a.3 < b.1 || b.1 + b.3 < a.1;

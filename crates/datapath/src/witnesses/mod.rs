@@ -136,7 +136,7 @@ impl Court {
         let tables = (self.read_by_interpreter)(self.compiler.tables());
         let mut allowed = Vec::new();
         for (asked, kernel) in answers {
-            if is_within_one_pod(cluster, &asked.question) {
+            if is_within_one_pod(cluster, &asked.question) || self.place.is_misplaced(cluster, &asked.question) {
                 continue;
             }
             let rules = self.place.rules_say(cluster, &asked.question);

@@ -141,6 +141,13 @@ impl Place {
         Word::Allowed { egress: rules[0], ingress: rules[1] }
     }
 
+    /// Whether the cluster gives an address of the asked node to it that the loaded programs do not
+    /// take for their own: a random cluster moves nodes' addresses, a node that runs keeps its own.
+    pub(super) fn is_misplaced(&self, cluster: &Cluster, question: &Question) -> bool {
+        let own = cluster.node(NODES[0]).map_or(&[][..], |node| &node.addresses);
+        [question.from, question.to].iter().any(|it| *it != self.node && own.contains(it))
+    }
+
     /// The first witness: the rules, asked directly.
     pub(super) fn rules_say(&self, cluster: &Cluster, question: &Question) -> Word<()> {
         let answer = evaluate(
