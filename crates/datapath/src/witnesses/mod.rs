@@ -171,9 +171,13 @@ fn alone(rules: &Word<()>, rows: &Word<RuleId>, kernel: &Answer) -> &'static str
     }
 }
 
+/// Where pods' addresses come from; one in these that no pod holds may be any pod's.
+fn pod_cidrs() -> Vec<ipnet::IpNet> {
+    vec!["10.244.0.0/16".parse().unwrap(), "fd00::/48".parse().unwrap()]
+}
+
 fn config() -> Config {
-    let pod_cidrs = vec!["10.244.0.0/16".parse().unwrap(), "fd00::/48".parse().unwrap()];
-    Config { node: random::NODES[0].into(), pod_cidrs }
+    Config { node: random::NODES[0].into(), pod_cidrs: pod_cidrs() }
 }
 
 /// A disagreement, reduced to what it needs.

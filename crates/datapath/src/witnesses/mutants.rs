@@ -57,10 +57,10 @@ const PATCHES: [Patch; 13] = [
         to: "if (0)",
     },
     Patch {
-        name: "a pod's own node is judged",
+        name: "who is no pod of this node is let in unasked",
         file: "lib/policy.h",
         from: "if (flow->end[called].kind == END_POD && flow->end[opener].kind != END_NODE)",
-        to: "if (flow->end[called].kind == END_POD)",
+        to: "if (flow->end[called].kind == END_POD && flow->end[opener].kind == END_POD)",
     },
     Patch {
         name: "the source port is judged",

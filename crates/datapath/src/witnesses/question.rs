@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use kilter_model::{Cluster, Direction};
-use kilter_policy::naive::{Party, Query, Side, evaluate, holder};
+use kilter_policy::naive::{Party, Query, Side, evaluate_within, holder};
 use kilter_policy::{Decision, ProtocolClass, RuleId, Tables, Verdict};
 use kilter_reach::interpreter::{Missing, Probe, decide};
 use kilter_testkit::random::{self, NODES};
@@ -150,8 +150,9 @@ impl Place {
 
     /// The first witness: the rules, asked directly.
     pub(super) fn rules_say(&self, cluster: &Cluster, question: &Question) -> Word<()> {
-        let answer = evaluate(
+        let answer = evaluate_within(
             cluster,
+            &super::pod_cidrs(),
             &Query {
                 from: Party::Address(question.from),
                 to: Party::Address(question.to),
