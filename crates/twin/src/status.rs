@@ -1,17 +1,25 @@
 //! How a twin is.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use k8s_openapi::api::core::v1::Pod;
 use kilter_model::{Cluster, PodPhase};
+use kilter_wire::control::NodeStatus;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use serde::Serialize;
+use tokio::time::timeout;
 
 use crate::UsageError;
 use crate::cgroup::CgroupTree;
+use crate::client::NodeClient;
 use crate::paths::Layout;
 use crate::spec::{TwinSpec, check_name};
 use crate::supervisor::{self, CONTROL_PLANE};
+
+/// How long a node's process may take to say how it is.
+const NODE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// A twin as it is now.
 #[derive(Debug, Clone, Serialize)]
@@ -37,13 +45,14 @@ pub struct Status {
 pub struct NodeState {
     /// Its name.
     pub name: String,
-    /// Whether any of its processes run.
+    /// Whether its process answers.
     pub running: bool,
     /// How often its process died and was started again.
     pub restarts: u32,
     /// Pods scheduled to it.
     pub pods: usize,
-    /// Its Ready condition, as far as the API can be asked.
+    /// Its Ready condition, as far as the API can be asked, and whether its process says the same: the
+    /// condition of a node that died stands for a while, and so it does while the next one starts.
     pub ready: Option<bool>,
 }
 
@@ -90,7 +99,6 @@ pub async fn status(name: &str) -> Result<Status> {
     check_name(name)?;
     let layout = Layout::new(name);
     let Some(spec) = crate::read_spec(&layout) else { return Err(no_such_twin(name)) };
-    let cgroups = CgroupTree::of(name)?;
     let client = kilter_cluster::connect(&layout.admin_kubeconfig()).await.ok();
     let cluster = match &client {
         Some(client) => kilter_cluster::snapshot(client).await.ok(),
@@ -106,25 +114,33 @@ pub async fn status(name: &str) -> Result<Status> {
     {
         crate::why::explain(&client, &mut pods).await;
     }
-    let nodes = spec.node_plans().into_iter().map(|node| {
+    let mut nodes = Vec::new();
+    for node in spec.node_plans() {
+        let said = node_says(&layout, &node.name).await;
         let known = cluster.as_ref().and_then(|c| c.node(&node.name));
         let here = |c: &Cluster| c.pods().filter(|p| p.node.as_deref() == Some(&node.name)).count();
-        NodeState {
-            running: cgroups.is_group_populated(&node.name),
+        nodes.push(NodeState {
+            running: said.is_some(),
             restarts: restarts.get(&node.name).copied().unwrap_or_default(),
             pods: cluster.as_ref().map_or(0, here),
-            ready: known.map(|n| n.ready),
+            ready: known.map(|n| n.ready && said.as_ref().is_some_and(|s| s.ready)),
             name: node.name,
-        }
-    });
+        });
+    }
     Ok(Status {
         control_plane: cluster.is_some(),
         control_plane_restarts: restarts.get(CONTROL_PLANE).copied().unwrap_or_default(),
-        nodes: nodes.collect(),
+        nodes,
         pods,
         faults: crate::chaos::faults(&spec)?.iter().map(ToString::to_string).collect(),
         spec,
     })
+}
+
+/// What a node's process says of itself; `None` where there is none, or none that answers.
+async fn node_says(layout: &Layout, node: &str) -> Option<NodeStatus> {
+    let ask = async { NodeClient::connect(node, &layout.control_socket(node)).await?.status().await };
+    timeout(NODE_PATIENCE, ask).await.ok()?.ok()
 }
 
 fn pods(cluster: &Cluster) -> Vec<PodState> {
