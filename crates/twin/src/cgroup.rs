@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+/// How long killed processes may take to be gone.
+const KILL_LIMIT: Duration = Duration::from_secs(20);
+
 /// The cgroups of one twin.
 #[derive(Debug, Clone)]
 pub struct CgroupTree {
@@ -38,11 +41,6 @@ impl CgroupTree {
         populated(&self.root).unwrap_or(false)
     }
 
-    /// Whether any process of one group is alive.
-    pub fn is_group_populated(&self, name: &str) -> bool {
-        populated(&self.group(name)).unwrap_or(false)
-    }
-
     /// The processes of one group and of the groups below it.
     pub fn processes(&self, name: &str) -> Result<Vec<i32>> {
         let mut found = Vec::new();
@@ -52,13 +50,13 @@ impl CgroupTree {
     }
 
     /// Kills every process in the tree and waits until the kernel has reaped them all.
-    pub fn kill(&self, deadline: Duration) -> Result<()> {
-        kill(&self.root, deadline)
+    pub fn kill(&self) -> Result<()> {
+        kill(&self.root)
     }
 
     /// Kills every process of one group and waits until the kernel has reaped them all.
-    pub fn kill_group(&self, name: &str, deadline: Duration) -> Result<()> {
-        kill(&self.group(name), deadline)
+    pub fn kill_group(&self, name: &str) -> Result<()> {
+        kill(&self.group(name))
     }
 
     /// Removes one (empty) group; it need not be there.
@@ -97,21 +95,21 @@ fn populated(group: &Path) -> io::Result<bool> {
     Ok(fs::read_to_string(group.join("cgroup.events"))?.lines().any(|l| l == "populated 1"))
 }
 
-fn kill(group: &Path, deadline: Duration) -> Result<()> {
+fn kill(group: &Path) -> Result<()> {
     match fs::write(group.join("cgroup.kill"), "1") {
-        Ok(()) => wait_until_empty(group, deadline),
+        Ok(()) => wait_until_empty(group),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error).context(format!("kill the processes of {}", group.display())),
     }
 }
 
-fn wait_until_empty(group: &Path, limit: Duration) -> Result<()> {
-    let deadline = Instant::now() + limit;
+fn wait_until_empty(group: &Path) -> Result<()> {
+    let deadline = Instant::now() + KILL_LIMIT;
     let events = fs::File::open(group.join("cgroup.events"))?;
     while populated(group).unwrap_or(false) {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            bail!("processes in {} survive SIGKILL for {} s (stuck in the kernel?)", group.display(), limit.as_secs());
+            bail!("processes in {} survive SIGKILL for {} s (stuck in the kernel?)", group.display(), KILL_LIMIT.as_secs());
         }
         // cgroup.events raises POLLPRI when it changes; the bound covers a change between read and poll.
         let mut fds = [PollFd::new(events.as_fd(), PollFlags::POLLPRI)];

@@ -141,13 +141,8 @@ fn check(spec: &TwinSpec, fault: &Fault) -> Result<()> {
         Fault::CutLink { from, to } => vec![from, to],
         Fault::FailProbe { .. } | Fault::KillPod { .. } => vec![],
     };
-    let plans = spec.node_plans();
     for node in named {
-        if !plans.iter().any(|plan| plan.name == *node) {
-            let names: Vec<&str> = plans.iter().map(|plan| plan.name.as_str()).collect();
-            let text = format!("twin {} has no node {node}; it has {}", spec.name, names.join(", "));
-            return Err(UsageError(text).into());
-        }
+        spec.node_plan(node)?;
     }
     match fault {
         Fault::CutLink { from, to } if from == to => {

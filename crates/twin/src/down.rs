@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
@@ -12,8 +11,6 @@ use crate::paths::{KEPT, Layout};
 use crate::spec::{TwinSpec, check_name};
 use crate::{kubeconfig, mounts};
 
-/// How long killed processes may take to be gone.
-const KILL_LIMIT: Duration = Duration::from_secs(20);
 
 /// Takes a twin down. Returns `false` when there was nothing of that name.
 ///
@@ -50,7 +47,7 @@ pub fn down(name: &str) -> Result<bool> {
 
 /// Ends every process and mount of a twin.
 fn end(layout: &Layout, cgroups: &CgroupTree) -> Result<()> {
-    let killed = cgroups.kill(KILL_LIMIT);
+    let killed = cgroups.kill();
     let unmounted = mounts::unmount_below(layout.root());
     killed.and(unmounted).and(cgroups.remove())
 }

@@ -221,15 +221,12 @@ async fn snapshot(spec: &TwinSpec) -> Result<Cluster> {
 
 async fn clients(spec: &TwinSpec, filter: &Filter) -> Result<Vec<NodeClient>> {
     let layout = Layout::new(&spec.name);
-    let plans = spec.node_plans();
-    if let Some(wanted) = &filter.node
-        && !plans.iter().any(|plan| plan.name == *wanted)
-    {
-        let names: Vec<&str> = plans.iter().map(|plan| plan.name.as_str()).collect();
-        return Err(crate::UsageError(format!("twin {} has no node {wanted}; it has {}", spec.name, names.join(", "))).into());
-    }
+    let plans = match &filter.node {
+        Some(node) => vec![spec.node_plan(node)?],
+        None => spec.node_plans(),
+    };
     let mut clients = Vec::new();
-    for plan in plans.iter().filter(|plan| filter.node.as_ref().is_none_or(|node| *node == plan.name)) {
+    for plan in plans {
         clients.push(NodeClient::connect(&plan.name, &layout.control_socket(&plan.name)).await?);
     }
     Ok(clients)

@@ -21,8 +21,6 @@ use crate::{UsageError, host, internet, mounts, pki, up};
 
 /// How long nodes may take to register.
 const NODES_READY: Duration = Duration::from_secs(30);
-/// How long killed processes may take to be gone.
-const KILL_LIMIT: Duration = Duration::from_secs(20);
 
 /// Adds a node to a twin that runs, and waits until it is ready. The number of one that was removed is
 /// used again, so its addresses are too.
@@ -57,12 +55,8 @@ pub async fn remove(name: &str, node: &str) -> Result<()> {
     let spec = crate::running(name)?;
     let layout = Layout::new(name);
     let _lock = Lock::take(&layout)?;
-    let plans = spec.node_plans();
-    let Some(plan) = plans.iter().find(|plan| plan.name == node) else {
-        let names: Vec<&str> = plans.iter().map(|plan| plan.name.as_str()).collect();
-        return Err(UsageError(format!("twin {name} has no node {node}; it has {}", names.join(", "))).into());
-    };
-    if plans.len() == 1 {
+    let plan = spec.node_plan(node)?;
+    if spec.node_plans().len() == 1 {
         let text = format!("{node} is the only node of twin {name}; `kilter down --name {name}` removes the twin");
         return Err(UsageError(text).into());
     }
@@ -70,13 +64,13 @@ pub async fn remove(name: &str, node: &str) -> Result<()> {
     // First, so that nobody starts again what ends now.
     record(&layout, &spec)?;
     restart_supervisor(&layout, &CgroupTree::of(name)?).await?;
-    end(&layout, &spec, plan).await
+    end(&layout, &spec, &plan).await
 }
 
 /// Ends a node's processes and removes what it has, however much of it there is.
 async fn end(layout: &Layout, spec: &TwinSpec, node: &NodePlan) -> Result<()> {
     let cgroups = CgroupTree::of(layout.name())?;
-    let killed = cgroups.kill_group(&node.name, KILL_LIMIT);
+    let killed = cgroups.kill_group(&node.name);
     let client = kilter_cluster::connect(&layout.admin_kubeconfig()).await?;
     match kube::Api::<Node>::all(client).delete(&node.name, &DeleteParams::default()).await {
         Err(kube::Error::Api(status)) if status.code == 404 => {}
@@ -103,7 +97,7 @@ fn record(layout: &Layout, spec: &TwinSpec) -> Result<()> {
 
 /// The supervisor knows the nodes of its start.
 async fn restart_supervisor(layout: &Layout, cgroups: &CgroupTree) -> Result<()> {
-    cgroups.kill_group(SUPERVISOR, KILL_LIMIT)?;
+    cgroups.kill_group(SUPERVISOR)?;
     start_supervisor(layout, cgroups).await
 }
 

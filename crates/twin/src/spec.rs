@@ -7,6 +7,8 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use kilter_model::Family;
 use serde::{Deserialize, Serialize};
 
+use crate::UsageError;
+
 /// A twin as it was asked for, kept in `twin.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TwinSpec {
@@ -323,6 +325,15 @@ impl TwinSpec {
                 pod_cidrs: self.pod_cidrs.iter().map(|net| block(net, i)).collect(),
             })
             .collect()
+    }
+
+    /// One node, by name.
+    pub fn node_plan(&self, name: &str) -> Result<NodePlan, UsageError> {
+        let plans = self.node_plans();
+        plans.iter().find(|plan| plan.name == name).cloned().ok_or_else(|| {
+            let names: Vec<&str> = plans.iter().map(|plan| plan.name.as_str()).collect();
+            UsageError(format!("twin {} has no node {name}; it has {}", self.name, names.join(", ")))
+        })
     }
 
     /// With one node more, and that node: the first that was removed, or a new one.

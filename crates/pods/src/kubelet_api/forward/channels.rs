@@ -4,12 +4,11 @@
 use axum::extract::ws::{Message, WebSocket};
 use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::super::channel;
-use super::{CHUNK, Pod};
+use super::{Pod, carry};
 
 /// Frames waiting for a connection, and for the client.
 const WAITING: usize = 64;
@@ -53,7 +52,7 @@ pub(super) async fn run(socket: WebSocket, pod: &Pod, ports: &[u16]) {
     }
 }
 
-async fn forward(pod: Pod, port: u16, data: u8, mut input: mpsc::Receiver<Bytes>, answers: mpsc::Sender<Bytes>) {
+async fn forward(pod: Pod, port: u16, data: u8, input: mpsc::Receiver<Bytes>, answers: mpsc::Sender<Bytes>) {
     let send = async |number: u8, bytes: &[u8]| answers.send(channel::encode(number, bytes)).await.is_ok();
     let errors = data + 1;
     if !(send(data, &port.to_le_bytes()).await && send(errors, &port.to_le_bytes()).await) {
@@ -66,27 +65,5 @@ async fn forward(pod: Pod, port: u16, data: u8, mut input: mpsc::Receiver<Bytes>
             return;
         }
     };
-    let (mut reader, mut writer) = connection.into_split();
-    let inward = async {
-        while let Some(piece) = input.recv().await {
-            if writer.write_all(&piece).await.is_err() {
-                return;
-            }
-        }
-        // What is refused here is closed already.
-        let _ = writer.shutdown().await;
-    };
-    let outward = async {
-        let mut buffer = vec![0; CHUNK];
-        while let Ok(length @ 1..) = reader.read(&mut buffer).await {
-            if !send(data, &buffer[..length]).await {
-                return;
-            }
-        }
-    };
-    let mut outward = std::pin::pin!(outward);
-    tokio::select! {
-        () = &mut outward => {}
-        () = inward => outward.await,
-    }
+    carry(connection, input, &answers, |piece| channel::encode(data, piece)).await;
 }

@@ -17,11 +17,13 @@ use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{Path, RawQuery, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
+use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
 use hyper_util::rt::TokioIo;
 use kilter_netns::NetNs;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::mpsc;
 
 use super::{Refused, query};
 use crate::sync::Shared;
@@ -130,6 +132,39 @@ fn over_spdy(pod: Pod, mut request: Request) -> Result<Response, Refused> {
     Ok(response)
 }
 
+/// Carries a client's pieces into the pod, and what the pod says, wrapped, to the client, until the pod
+/// has nothing more to say.
+async fn carry<T>(
+    connection: TcpStream,
+    mut input: mpsc::Receiver<Bytes>,
+    answers: &mpsc::Sender<T>,
+    wrap: impl Fn(&[u8]) -> T,
+) {
+    let (mut reader, mut writer) = connection.into_split();
+    let inward = async {
+        while let Some(piece) = input.recv().await {
+            if writer.write_all(&piece).await.is_err() {
+                return;
+            }
+        }
+        // What is refused here is closed already.
+        let _ = writer.shutdown().await;
+    };
+    let outward = async {
+        let mut buffer = vec![0; CHUNK];
+        while let Ok(length @ 1..) = reader.read(&mut buffer).await {
+            if answers.send(wrap(&buffer[..length])).await.is_err() {
+                return;
+            }
+        }
+    };
+    let mut outward = std::pin::pin!(outward);
+    tokio::select! {
+        () = &mut outward => {}
+        () = inward => outward.await,
+    }
+}
+
 /// SPDY whose bytes are the messages of a WebSocket.
 async fn tunnel(socket: WebSocket, pod: Pod) {
     let (mut sink, mut messages) = socket.split();
@@ -147,7 +182,7 @@ async fn tunnel(socket: WebSocket, pod: Pod) {
     let outward = async {
         let mut buffer = vec![0; CHUNK];
         while let Ok(length @ 1..) = from_session.read(&mut buffer).await {
-            let data = bytes::Bytes::copy_from_slice(&buffer[..length]);
+            let data = Bytes::copy_from_slice(&buffer[..length]);
             if sink.send(Message::Binary(data)).await.is_err() {
                 break;
             }

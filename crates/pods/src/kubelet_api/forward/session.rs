@@ -2,14 +2,13 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::codec::Framed;
 
 use super::spdy::{Answer, Codec, Frame};
-use super::{CHUNK, Pod};
+use super::{Pod, carry};
 
 /// Frames waiting for a connection, and for the client. A connection that takes nothing more holds
 /// up the client, as SPDY without windows must.
@@ -130,7 +129,9 @@ impl Pair {
     async fn forward(self, pod: &Pod, port: u16, data: mpsc::Receiver<Bytes>) {
         let error = match pod.connect(port).await {
             Ok(connection) => {
-                self.carry(connection, data).await;
+                let stream = self.stream;
+                let wrap = |piece: &[u8]| Answer::Data { stream, data: Bytes::copy_from_slice(piece), end: false };
+                carry(connection, data, &self.answers, wrap).await;
                 Bytes::new()
             }
             Err(error) => error.into(),
@@ -138,33 +139,5 @@ impl Pair {
         // The client may be gone: then nobody needs to know.
         let _ = self.answers.send(Answer::Data { stream: self.errors, data: error, end: true }).await;
         let _ = self.answers.send(Answer::Data { stream: self.stream, data: Bytes::new(), end: true }).await;
-    }
-
-    /// Until the pod has nothing more to say.
-    async fn carry(&self, connection: TcpStream, mut data: mpsc::Receiver<Bytes>) {
-        let (mut reader, mut writer) = connection.into_split();
-        let inward = async {
-            while let Some(piece) = data.recv().await {
-                if writer.write_all(&piece).await.is_err() {
-                    return;
-                }
-            }
-            // What is refused here is closed already.
-            let _ = writer.shutdown().await;
-        };
-        let outward = async {
-            let mut buffer = vec![0; CHUNK];
-            while let Ok(length @ 1..) = reader.read(&mut buffer).await {
-                let data = Bytes::copy_from_slice(&buffer[..length]);
-                if self.answers.send(Answer::Data { stream: self.stream, data, end: false }).await.is_err() {
-                    return;
-                }
-            }
-        };
-        let mut outward = std::pin::pin!(outward);
-        tokio::select! {
-            () = &mut outward => {}
-            () = inward => outward.await,
-        }
     }
 }
