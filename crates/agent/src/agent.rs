@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -6,11 +7,14 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use kilter_datapath::{Datapath, EventSource};
 use kilter_netlink::Netlink;
+use kilter_netns::NetNs;
+use kilter_services::Departures;
 use kilter_wire::control::{Drop as Dropped, Flow, NodeStatus, Opened};
 use kilter_wire::loaded::Loaded;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::closer::Closing;
 use crate::command::{Command, Leaving, chain};
 use crate::containers::Containers;
 use crate::engine::{Applied, Engine};
@@ -20,7 +24,7 @@ use crate::rows::Rows;
 use crate::updates::Updates;
 use crate::view::View;
 use crate::wiring::{Locks, Wiring};
-use crate::{Config, adopt, cni_server, host, observe, reaper};
+use crate::{Config, adopt, closer, cni_server, host, observe, reaper};
 
 /// Batches and questions that wait for the engine.
 const COMMANDS: usize = 1024;
@@ -67,10 +71,13 @@ impl Agent {
         let stop = CancellationToken::new();
         let (node, socket) = (config.node.to_string(), config.socket.clone());
 
-        let channels = Channels { applied, observers: observers.clone(), reaper: reaper.clone() };
+        let (closer, closings) = std::sync::mpsc::channel();
+        let channels = Channels { applied, observers: observers.clone(), reaper: reaper.clone(), closer };
         let (deciding, prepared) = decide(config, channels, commands)?;
         let (events, mtu) = prepared.await.context("BUG: the engine ended without a word")??;
         let reaping = reap(doomed, engine.clone(), stop.clone())?;
+        let node_namespace = NetNs::current()?;
+        let closing = spawn("kilter-closer", move || closer::run(&node_namespace, &closings))?;
         let reporting = {
             let (engine, stop) = (engine.clone(), stop.clone());
             spawn("kilter-events", move || report(events, &engine, &stop))?
@@ -80,7 +87,7 @@ impl Agent {
 
         tokio::spawn(until(stop.clone(), follow(updates, engine.clone())));
         tokio::spawn(until(stop.clone(), tick(engine.clone())));
-        let threads = std::sync::Mutex::new(vec![deciding, reaping, reporting, serving]);
+        let threads = std::sync::Mutex::new(vec![deciding, reaping, closing, reporting, serving]);
         Ok(Handle {
             inner: Arc::new(Inner { node, engine, applied: applied_seen, observers, stop, threads }),
         })
@@ -236,6 +243,7 @@ struct Channels {
     applied: watch::Sender<Applied>,
     observers: observe::Channels,
     reaper: mpsc::UnboundedSender<Leaving>,
+    closer: std::sync::mpsc::Sender<Closing>,
 }
 
 /// Prepares the node and opens everything, on the engine's thread.
@@ -260,6 +268,7 @@ fn open(config: Config, channels: Channels) -> Result<(Engine, EventSource, u32)
         max_flows: config.max_flows,
     })?;
     let events = datapath.events()?;
+    let departures = Departures::resume(&datapath.read_services()?);
     let rows = Rows::new(config.node.clone(), &config.cluster_pod_cidrs, &datapath)?;
     let mut view = View::new(config.node.clone());
     let containers = Containers::load(&config.pod_cidrs, Store::open(&config.ipam)?)?;
@@ -279,6 +288,9 @@ fn open(config: Config, channels: Channels) -> Result<(Engine, EventSource, u32)
         applied: channels.applied,
         observer,
         reaper: channels.reaper,
+        closer: channels.closer,
+        departures,
+        departed: BTreeSet::new(),
         rows_pending: true,
         routes_pending: true,
     };

@@ -161,9 +161,10 @@ fn add_of(request: &Request) -> Result<Add, Refusal> {
         container: container_of(request)?.to_owned(),
         network: request.config.name.clone(),
         ifname: request.ifname.clone(),
+        netns: request.netns.clone(),
         pod: Pod { uid: argument("K8S_POD_UID")?.into(), name },
     };
-    Ok(Add { claim, netns: request.netns.clone(), version: request.config.cni_version.clone() })
+    Ok(Add { claim, version: request.config.cni_version.clone() })
 }
 
 fn check_of(request: &Request) -> Result<Check, Refusal> {

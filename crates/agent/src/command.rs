@@ -65,6 +65,8 @@ pub struct Claim {
     pub network: String,
     /// `CNI_IFNAME`.
     pub ifname: String,
+    /// `CNI_NETNS`.
+    pub netns: String,
     /// Whose container it is.
     pub pod: Pod,
 }

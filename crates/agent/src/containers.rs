@@ -82,6 +82,7 @@ impl Containers {
             pod: claim.pod.name.clone(),
             network: claim.network.clone(),
             ifname: claim.ifname.clone(),
+            netns: claim.netns.clone(),
             link: link_name(container),
             since: now,
         };
@@ -147,7 +148,13 @@ mod tests {
 
     fn claim(container: &str) -> Claim {
         let pod = Pod { uid: "u-1".into(), name: "shop/web".into() };
-        Claim { container: container.into(), network: "kilter".into(), ifname: "eth0".into(), pod }
+        Claim {
+            container: container.into(),
+            network: "kilter".into(),
+            ifname: "eth0".into(),
+            netns: "/run/netns/web".into(),
+            pod,
+        }
     }
 
     fn load(directory: &std::path::Path) -> Containers {

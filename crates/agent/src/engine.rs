@@ -5,15 +5,19 @@
 //! the result. So a burst of changes costs one compilation, and an ADD that is answered has every policy
 //! in force that the agent had heard of.
 
+use std::collections::BTreeSet;
+
 use kilter_cluster::Resource;
 use kilter_datapath::{Datapath, NodeRoute};
 use kilter_model::Change;
 use kilter_netlink::Netlink;
+use kilter_services::{Departures, Remote};
 use kilter_wire::control::NodeStatus;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::Config;
 use crate::adopt::Strays;
+use crate::closer::Closing;
 use crate::command::{Command, Inspected, Leaving, Refusal, Reserve, chain};
 use crate::containers::Containers;
 use crate::endpoint::endpoint;
@@ -41,6 +45,10 @@ pub struct Engine {
     pub(crate) applied: watch::Sender<Applied>,
     pub(crate) observer: Observer,
     pub(crate) reaper: mpsc::UnboundedSender<Leaving>,
+    pub(crate) closer: std::sync::mpsc::Sender<Closing>,
+    pub(crate) departures: Departures,
+    /// Backends that went while the kernel could not be brought in step.
+    pub(crate) departed: BTreeSet<Remote>,
     /// Whether rows are to be written although nothing changed: at first, and after a failure.
     pub(crate) rows_pending: bool,
     /// The same for routes. They are no reason to refuse a pod: policy does not rest on them.
@@ -129,10 +137,12 @@ impl Engine {
         self.routes_pending |= changes.iter().any(|change| matches!(change, Change::Node(_)));
         if !changes.is_empty() || self.rows_pending {
             self.rows_pending = true;
+            self.departed.extend(self.departures.update(self.view.cluster(), &changes));
             self.rows
                 .update(self.view.cluster(), &changes, &mut self.datapath)
                 .map_err(|error| Refusal::later("the rows cannot be loaded", chain(&error)))?;
             self.rows_pending = false;
+            self.close_departed();
         }
         if self.routes_pending {
             match self.update_routes() {
@@ -145,6 +155,18 @@ impl Engine {
         }
         self.publish();
         Ok(())
+    }
+
+    /// Has the sockets closed that talk to backends which are gone, now that no new one can.
+    fn close_departed(&mut self) {
+        if self.departed.is_empty() {
+            return;
+        }
+        let remotes = std::mem::take(&mut self.departed);
+        let namespaces = self.containers.iter().map(|container| container.reservation.netns.clone()).collect();
+        if self.closer.send(Closing { remotes, namespaces }).is_err() {
+            tracing::error!("BUG: nobody closes sockets any more");
+        }
     }
 
     fn update_routes(&mut self) -> anyhow::Result<()> {

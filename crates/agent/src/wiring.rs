@@ -38,8 +38,6 @@ pub struct Wiring {
 pub struct Add {
     /// What to attach.
     pub claim: Claim,
-    /// `CNI_NETNS`.
-    pub netns: String,
     /// `cniVersion`.
     pub version: String,
 }
@@ -48,7 +46,7 @@ impl Wiring {
     /// Wires a container.
     pub async fn add(&self, add: &Add) -> Result<CniResult, Refusal> {
         let _alone = self.locks.lock(&add.claim.container).await;
-        let namespace = open_namespace(&add.netns)?;
+        let namespace = open_namespace(&add.claim.netns)?;
         let reservation = self.reserve(add).await?;
         let wired = self.wire(add, &reservation, &namespace).await;
         if wired.is_err() {
@@ -99,7 +97,7 @@ impl Wiring {
         attached?;
         configured.map_err(failed)?;
         plan.open(&self.netlink, index).await.map_err(failed)?;
-        Ok(plan.result(&add.version, &add.netns))
+        Ok(plan.result(&add.version, &add.claim.netns))
     }
 
     async fn reserve(&self, add: &Add) -> Result<Reservation, Refusal> {

@@ -18,6 +18,7 @@ mod neighbour;
 mod nft;
 mod route;
 mod source_nat;
+mod sockets;
 mod sysctl;
 
 pub use carrier::settle;
@@ -28,6 +29,7 @@ pub use link::{Link, Mac, Peer, Veth};
 pub use masquerade::{Family, Masquerade};
 pub use neighbour::Neighbour;
 pub use nft::tables as nftables;
+pub use sockets::destroy_sockets;
 pub use source_nat::SourceNat;
 pub use route::{ROUTE_PROTOCOL, Route};
 pub use sysctl::{Setting, read_sysctl, sysctl, sysctls, sysctls_here};

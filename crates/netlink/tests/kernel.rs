@@ -1,13 +1,18 @@
 //! Against the kernel, in namespaces made for each test. Fails without root, by design.
 
-use std::net::IpAddr;
+use std::collections::BTreeSet;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::time::Duration;
 
 use kilter_netlink::{
-    Family, Impairment, Masquerade, Neighbour, Netlink, Peer, Route, Veth, ipv6, nftables, read_sysctl,
+    Family, Impairment, Masquerade, Neighbour, Netlink, Peer, Route, Veth, ipv6, destroy_sockets, nftables, read_sysctl,
     settle, sysctl, sysctls,
 };
 use kilter_netns::NetNs;
 
+/// How long a socket may wait for what must come at once.
+const PATIENCE: Duration = Duration::from_secs(10);
 const HOST_MAC: [u8; 6] = [2, 0x6b, 0x6c, 0x74, 0, 1];
 const POD_MAC: [u8; 6] = [2, 0x6b, 10, 244, 1, 7];
 
@@ -360,4 +365,54 @@ async fn a_bridge_loses_what_it_is_told_to_lose_and_heals() {
     Impairment::replace_all(&fabric, &[]).unwrap();
     assert_eq!(arrive(a, b, 20), 20);
     assert!(nftables(&fabric).unwrap().is_empty());
+}
+
+/// A namespace whose loopback works.
+async fn with_loopback() -> NetNs {
+    let namespace = NetNs::create().unwrap();
+    let netlink = Netlink::new(&namespace).unwrap();
+    netlink.set_up(netlink.link_index("lo").await.unwrap()).await.unwrap();
+    namespace
+}
+
+#[tokio::test]
+async fn sockets_end_by_whom_they_talk_to_and_others_stay() {
+    let namespace = with_loopback().await;
+    namespace
+        .run(|| {
+            let server = TcpListener::bind("[::]:0").unwrap();
+            let datagrams = [UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("[::1]:0").unwrap()];
+            let port = server.local_addr().unwrap().port();
+            let client = |to: &str| {
+                let client = TcpStream::connect(format!("{to}:{port}")).unwrap();
+                client.set_read_timeout(Some(PATIENCE)).unwrap();
+                client
+            };
+            let mut streams = ["127.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "127.0.0.2"].map(client);
+            let talks = |own: &str, to: &UdpSocket| {
+                let client = UdpSocket::bind(own).unwrap();
+                client.connect(to.local_addr().unwrap()).unwrap();
+                client.set_read_timeout(Some(PATIENCE)).unwrap();
+                client
+            };
+            let sockets = [talks("127.0.0.1:0", &datagrams[0]), talks("[::1]:0", &datagrams[1])];
+
+            let remotes = BTreeSet::from([
+                (6, SocketAddr::new(ip("127.0.0.1"), port)),
+                (6, SocketAddr::new(ip("::1"), port)),
+                (17, datagrams[0].local_addr().unwrap()),
+            ]);
+            // Three streams, one of them to a mapped address, and one datagram socket.
+            assert_eq!(destroy_sockets(&namespace, &remotes).unwrap(), 4);
+            for stream in &mut streams[..3] {
+                let error = stream.read(&mut [0]).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::ConnectionAborted, "{stream:?}");
+            }
+            assert_eq!(sockets[0].recv(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionAborted);
+            streams[3].write_all(b"x").unwrap();
+            sockets[1].send(b"x").unwrap();
+            assert_eq!(datagrams[1].recv(&mut [0]).unwrap(), 1);
+            assert_eq!(destroy_sockets(&namespace, &remotes).unwrap(), 0, "none is left");
+        })
+        .unwrap();
 }

@@ -7,8 +7,10 @@
 #![forbid(unsafe_code)]
 
 mod compiler;
+mod departures;
 mod select;
 mod tables;
 
 pub use compiler::Compiler;
+pub use departures::{Departures, Remote};
 pub use tables::{Backend, Frontend, FrontendRow, Plan, Tables, Write};

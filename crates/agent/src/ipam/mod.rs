@@ -38,6 +38,9 @@ pub struct Reservation {
     pub network: String,
     /// The pod's side of its link, `CNI_IFNAME`.
     pub ifname: String,
+    /// `CNI_NETNS`, where the pod's sockets are; empty in records of older versions.
+    #[serde(default)]
+    pub netns: String,
     /// The host side of its link.
     pub link: String,
     /// When it was made: of two containers of one pod, the later one holds the pod's identity.

@@ -154,6 +154,7 @@ mod tests {
             pod: "shop/web".into(),
             network: "kilter".into(),
             ifname: "eth0".into(),
+            netns: "/run/netns/web".into(),
             link: "klt0".into(),
             since,
         }
