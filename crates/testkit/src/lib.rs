@@ -12,6 +12,7 @@ mod namespaces;
 mod packet;
 pub mod random;
 mod residue;
+pub mod truth_tables;
 mod wait;
 
 pub use alone::{Alone, alone};

@@ -10,9 +10,11 @@ mod plan;
 mod prove;
 mod report;
 mod run;
+mod session;
 
 pub use judge::{Finding, Judged};
-pub use plan::{Expected, Target, Trial};
+pub use plan::{Expected, Target, Trial, plan};
 pub use prove::{NodeProof, ProofReport, TRUSTED, prove};
 pub use report::Report;
-pub use run::{Options, verify};
+pub use run::verify;
+pub use session::{Options, Session};

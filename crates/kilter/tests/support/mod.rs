@@ -2,6 +2,9 @@
 
 #![allow(dead_code, reason = "each test program uses its own part")]
 
+pub mod pod;
+pub mod session;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
