@@ -6,19 +6,22 @@
 //! clock except where time itself is the condition (`minReadySeconds`, progress deadlines), and
 //! look at the whole of an object each time: an event says where to look, not what to do.
 //!
-//! Pods stay with the owner they were made for: none is adopted or released. Jobs are not run. Owned objects of what was deleted, namespaces and default ServiceAccounts are
-//! the API server's business.
+//! Pods stay with the owner they were made for: none is adopted or released. Owned objects of
+//! what was deleted, namespaces and default ServiceAccounts are the API server's business.
 
 #![forbid(unsafe_code)]
 
 mod cache;
 mod context;
+mod cronjob;
 mod daemonset;
 mod deployment;
 mod endpoints;
 mod error;
 mod expectations;
+mod job;
 mod node_fit;
+mod nodelifecycle;
 mod orphans;
 mod parallel;
 mod pods;

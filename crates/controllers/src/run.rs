@@ -9,16 +9,27 @@ use tokio_util::sync::CancellationToken;
 use crate::cache::Key;
 use crate::context::Context;
 use crate::queue::Queue;
-use crate::{Error, daemonset, deployment, endpoints, orphans, replicaset, scheduler, statefulset};
+use crate::{
+    Error, cronjob, daemonset, deployment, endpoints, job, nodelifecycle, orphans, replicaset, scheduler, statefulset,
+};
 
 /// Objects of one controller being worked on at once.
 const PARALLEL: usize = 32;
 
 /// What [`run`] needs besides a client.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Config {
     /// Ends [`run`] when cancelled.
     pub stop: CancellationToken,
+    /// How long a node may be silent before it is given up (kube-controller-manager
+    /// `--node-monitor-grace-period`).
+    pub node_grace: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { stop: CancellationToken::default(), node_grace: Duration::from_secs(40) }
+    }
 }
 
 /// Brings one kind of object closer to what it should be.
@@ -44,6 +55,9 @@ pub async fn run(client: Client, config: Config) -> Result<(), Error> {
     spawn(&mut work, stop, &context, replicaset::new(&context));
     spawn(&mut work, stop, &context, statefulset::new(&context));
     spawn(&mut work, stop, &context, daemonset::new(&context));
+    spawn(&mut work, stop, &context, job::new(&context));
+    spawn(&mut work, stop, &context, cronjob::new(&context));
+    spawn(&mut work, stop, &context, nodelifecycle::new(&context, config.node_grace));
     spawn(&mut work, stop, &context, endpoints::new(&context));
     spawn(&mut work, stop, &context, scheduler::new(&context));
     spawn(&mut work, stop, &context, orphans::new(&context));

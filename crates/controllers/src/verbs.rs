@@ -66,6 +66,18 @@ pub(crate) async fn merge_status<K: Object>(
     result.map_err(|e| Error::from_kube(what("update status of", object), e))
 }
 
+/// Merges into the status of an object, as long as nothing has changed since it was read.
+pub(crate) async fn merge_status_as_read<K: Object>(
+    client: &Client,
+    object: &K,
+    status: impl Serialize,
+) -> Result<K, Error> {
+    let metadata = serde_json::json!({"uid": object.uid(), "resourceVersion": object.resource_version()});
+    let patch = Patch::Merge(serde_json::json!({"metadata": metadata, "status": status}));
+    let result = api(client, object).patch_status(&object.name_any(), &PatchParams::default(), &patch).await;
+    result.map_err(|e| Error::from_kube(what("update status of", object), e))
+}
+
 /// Deletes an object, what it owns in the background, as long as it is the one that was read.
 /// `grace` in seconds, where it is not the object's own. `false`: it was gone already.
 pub(crate) async fn delete<K: Object>(

@@ -12,8 +12,10 @@ mod defaults;
 pub mod endpoints;
 mod error;
 pub mod expand;
+mod immutable;
 pub mod kinds;
 pub mod patch;
+mod schedule;
 pub mod schema;
 mod shape;
 mod validate;
@@ -27,5 +29,7 @@ pub use convert::{
 pub use defaults::default;
 pub use error::{Error, FieldError};
 pub use expand::{expand, list_items, pod_template, pod_template_mut};
+pub use immutable::changed;
+pub use schedule::Schedule;
 pub use shape::{EVENT_VIEW, fit, unknown_fields};
 pub use validate::validate;

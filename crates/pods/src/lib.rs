@@ -15,6 +15,7 @@ mod environment;
 mod handle;
 mod hostports;
 mod kubelet_api;
+mod lease;
 mod life;
 mod logs;
 mod node;

@@ -1,4 +1,4 @@
-//! The Node object: registered at start, its status renewed now and then.
+//! The Node object: registered at start, its status renewed now and then, its Lease often.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -16,6 +16,7 @@ use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::json;
 
 use crate::config::Config;
+use crate::lease;
 use crate::version::KUBELET_VERSION;
 
 /// Far more pods than a real node takes: stand-ins cost little.
@@ -29,8 +30,13 @@ pub async fn keep(config: &Config, kubelet_api: SocketAddr) {
         tracing::warn!(%error, "register the node; trying again");
         tokio::time::sleep(backoff.next().unwrap_or(config.heartbeat)).await;
     }
+    tokio::join!(keep_status(config, kubelet_api, &since), lease::keep(&config.client, &config.node));
+}
+
+async fn keep_status(config: &Config, kubelet_api: SocketAddr, since: &Time) {
+    let mut backoff = kilter_cluster::Backoff::default();
     loop {
-        let status = status(config, kubelet_api, &since);
+        let status = status(config, kubelet_api, since);
         match kilter_cluster::patch_node_status(&config.client, &config.node, &status).await {
             Ok(_) => {
                 backoff = kilter_cluster::Backoff::default();

@@ -2,11 +2,9 @@
 
 mod allocations;
 mod families;
-mod immutable;
 mod node_ports;
 mod service;
 mod strategy;
 
-pub use immutable::changed;
 pub use service::Services;
 pub use strategy::{prepare_create, prepare_status, prepare_update};

@@ -35,6 +35,10 @@ pub fn prepare_create(resource: &Resource, value: &mut Value) {
             value["status"] = json!({"currentNumberScheduled": 0, "desiredNumberScheduled": 0,
                 "numberMisscheduled": 0, "numberReady": 0});
         }
+        ("batch", "Job") => {
+            value["status"] = json!({});
+            job_labels(value);
+        }
         _ if kind.status => value["status"] = json!({}),
         _ => {}
     }
@@ -82,6 +86,25 @@ fn label_with_name(namespace: &mut Value) {
     let name = namespace["metadata"]["name"].clone();
     if let Some(labels) = object_at(&mut namespace["metadata"], "labels") {
         labels.insert("kubernetes.io/metadata.name".into(), name);
+    }
+}
+
+/// A Job selects its pods by its UID, unless it says otherwise (`manualSelector`).
+fn job_labels(job: &mut Value) {
+    if job["spec"]["manualSelector"] == true {
+        return;
+    }
+    let (uid, name) = (job["metadata"]["uid"].clone(), job["metadata"]["name"].clone());
+    let Some(spec) = object_at(job, "spec") else { return };
+    spec.insert("selector".into(), json!({"matchLabels": {"batch.kubernetes.io/controller-uid": uid}}));
+    let Some(metadata) = spec.get_mut("template").and_then(|template| object_at(template, "metadata")) else {
+        return;
+    };
+    let labels = metadata.entry("labels").or_insert_with(|| Value::Object(Map::new()));
+    let Some(labels) = labels.as_object_mut() else { return };
+    for (key, value) in [("controller-uid", &uid), ("job-name", &name)] {
+        labels.insert(key.into(), value.clone());
+        labels.insert(format!("batch.kubernetes.io/{key}"), value.clone());
     }
 }
 

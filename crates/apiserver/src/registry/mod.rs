@@ -5,6 +5,8 @@ mod author;
 mod create;
 mod delete;
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;
 mod update;
 

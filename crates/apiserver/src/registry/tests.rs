@@ -6,7 +6,7 @@ use crate::request::FieldValidation;
 
 const DRY: Intent = Intent { author: Author::Server, dry_run: true };
 
-fn registry() -> Registry {
+pub(super) fn registry() -> Registry {
     let services = Services::new(vec!["10.96.0.0/16".parse().expect("a CIDR")]);
     let registry = Registry::new(Arc::new(Store::new(100_000)), services);
     let namespaces = collection(Resource::core("namespaces"), None);
@@ -15,7 +15,7 @@ fn registry() -> Registry {
     registry
 }
 
-fn collection(resource: &'static Resource, name: Option<&str>) -> Target {
+pub(super) fn collection(resource: &'static Resource, name: Option<&str>) -> Target {
     let namespace = resource.kind.namespaced.then(|| "shop".to_owned());
     Target { resource, namespace, name: name.map(str::to_owned), subresource: None }
 }

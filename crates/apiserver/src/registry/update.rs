@@ -75,8 +75,9 @@ impl Registry {
         kilter_objects::default(&mut after);
         Self::check_validity(resource, &after)?;
         if part == Part::Main {
-            let causes = admission::changed(resource, before, &after);
-            if !causes.is_empty() {
+            let changed = kilter_objects::changed(before, &after);
+            if !changed.is_empty() {
+                let causes = changed.into_iter().map(Cause::from).collect();
                 return Err(Status::invalid(resource, name, causes));
             }
         }

@@ -41,11 +41,16 @@ pub struct World {
 impl World {
     /// A cluster with ready nodes `node-1`...
     pub async fn new(nodes: usize) -> Self {
+        Self::with_grace(nodes, Duration::from_secs(3600)).await
+    }
+
+    /// Where nodes that are silent so long are given up.
+    pub async fn with_grace(nodes: usize, node_grace: Duration) -> Self {
         let seed = ApiSeed::new();
         let api = seed.start();
         let client = kilter_cluster::connect(seed.kubeconfig.path()).await.unwrap();
         let stop = CancellationToken::new();
-        let config = kilter_controllers::Config { stop: stop.clone() };
+        let config = kilter_controllers::Config { stop: stop.clone(), node_grace };
         let controllers = tokio::spawn(kilter_controllers::run(client.clone(), config));
         let seen = Arc::new(Mutex::new(Vec::new()));
         let mut kubelet = JoinSet::new();
@@ -243,7 +248,16 @@ async fn run_kubelet(client: Client, seen: Arc<Mutex<Vec<String>>>) {
             confirm_deleted(&client, &namespace, &name, &uid).await.unwrap();
             continue;
         }
+        // Nobody there speaks for it.
+        let conditions = pod.status.as_ref().and_then(|s| s.conditions.as_ref()).into_iter().flatten();
+        if conditions.into_iter().any(|c| c.reason.as_deref() == Some("NodeNotReady")) {
+            continue;
+        }
         let ready = !pod.annotations().contains_key(NOT_READY);
+        let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or_default();
+        if matches!(phase, "Succeeded" | "Failed") {
+            continue;
+        }
         let running = pod.status.as_ref().is_some_and(|s| s.phase.as_deref() == Some("Running"));
         if running && is_ready(&pod) == ready {
             continue;
@@ -266,7 +280,10 @@ fn status(ready: bool, address: &str) -> PodStatus {
         "phase": "Running",
         "podIP": address,
         "podIPs": [{"ip": address}],
-        "conditions": [{"type": "Ready", "status": ready, "lastTransitionTime": now}],
+        "conditions": [
+            {"type": "Ready", "status": ready, "lastTransitionTime": now},
+            {"type": "ContainersReady", "status": ready, "lastTransitionTime": now},
+        ],
     }))
     .unwrap()
 }

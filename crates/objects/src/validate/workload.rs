@@ -4,6 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use super::metadata;
 use super::pod::{Within, template};
 use super::report::Report;
+use crate::Schedule;
 use crate::convert;
 
 pub(super) fn deployment(report: &mut Report, it: &apps::Deployment) {
@@ -53,18 +54,43 @@ pub(super) fn replication_controller(report: &mut Report, it: &core::Replication
 
 pub(super) fn job(report: &mut Report, it: &batch::Job) {
     match &it.spec {
-        Some(spec) => template(report, "spec.template", &spec.template, Within::Job),
+        Some(spec) => job_spec(report, "spec", spec),
         None => report.required("spec", ""),
+    }
+}
+
+fn job_spec(report: &mut Report, path: &str, it: &batch::JobSpec) {
+    let at = |field: &str| format!("{path}.{field}");
+    template(report, &at("template"), &it.template, Within::Job);
+    report.at_least(&at("parallelism"), it.parallelism, 0);
+    report.at_least(&at("completions"), it.completions, 0);
+    report.at_least(&at("backoffLimit"), it.backoff_limit, 0);
+    report.at_least(&at("activeDeadlineSeconds"), it.active_deadline_seconds, 0);
+    report.at_least(&at("ttlSecondsAfterFinished"), it.ttl_seconds_after_finished, 0);
+    let mode = it.completion_mode.as_deref();
+    report.one_of(&at("completionMode"), mode, &["Indexed", "NonIndexed"]);
+    report.one_of(&at("podReplacementPolicy"), it.pod_replacement_policy.as_deref(), &["Failed", "TerminatingOrFailed"]);
+    if mode == Some("Indexed") && it.completions.is_none() {
+        report.required(&at("completions"), "when completion mode is Indexed");
     }
 }
 
 pub(super) fn cron_job(report: &mut Report, it: &batch::CronJob) {
     let spec = &it.spec;
+    let zone = spec.time_zone.as_deref();
     if spec.schedule.is_empty() {
         report.required("spec.schedule", "");
+    } else if let Err(why) = Schedule::parse(&spec.schedule, None) {
+        report.invalid("spec.schedule", &spec.schedule, &why);
+    } else if let Err(why) = Schedule::parse(&spec.schedule, zone) {
+        report.invalid("spec.timeZone", zone.unwrap_or_default(), &why);
     }
+    report.one_of("spec.concurrencyPolicy", spec.concurrency_policy.as_deref(), &["Allow", "Forbid", "Replace"]);
+    report.at_least("spec.startingDeadlineSeconds", spec.starting_deadline_seconds, 0);
+    report.at_least("spec.successfulJobsHistoryLimit", spec.successful_jobs_history_limit, 0);
+    report.at_least("spec.failedJobsHistoryLimit", spec.failed_jobs_history_limit, 0);
     match &spec.job_template.spec {
-        Some(job) => template(report, "spec.jobTemplate.spec.template", &job.template, Within::Job),
+        Some(job) => job_spec(report, "spec.jobTemplate.spec", job),
         None => report.required("spec.jobTemplate.spec", ""),
     }
 }

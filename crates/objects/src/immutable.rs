@@ -2,12 +2,12 @@
 
 use serde_json::Value;
 
-use crate::resources::Resource;
-use crate::status::Cause;
+use crate::FieldError;
+use crate::kinds::{self, Kind};
 
 /// Fields that keep the value they were created with.
-fn fixed(resource: &Resource) -> &'static [&'static str] {
-    match (resource.kind.group, resource.kind.kind) {
+fn fixed(kind: &Kind) -> &'static [&'static str] {
+    match (kind.group, kind.kind) {
         ("apps", "Deployment" | "ReplicaSet" | "DaemonSet") => &["spec.selector"],
         ("batch", "Job") => &["spec.selector", "spec.template", "spec.completionMode"],
         ("discovery.k8s.io", "EndpointSlice") => &["addressType"],
@@ -21,21 +21,25 @@ fn fixed(resource: &Resource) -> &'static [&'static str] {
     }
 }
 
-/// Why an update of an object is refused; empty where it is not.
-pub fn changed(resource: &Resource, before: &Value, after: &Value) -> Vec<Cause> {
-    let mut causes: Vec<Cause> = fixed(resource)
+/// Why an object may not become another; empty where it may, and for kinds unknown here. Both are
+/// defaulted.
+pub fn changed(before: &Value, after: &Value) -> Vec<FieldError> {
+    let Some(kind) = kinds::of(after) else { return vec![] };
+    let mut causes: Vec<FieldError> = fixed(kind)
         .iter()
         .filter(|path| at(before, path) != at(after, path))
-        .map(|path| Cause::invalid(*path, at(after, path), "field is immutable"))
+        .map(|path| {
+            FieldError::new(*path, format!("Invalid value: {}: field is immutable", at(after, path)))
+        })
         .collect();
-    match (resource.kind.group, resource.kind.kind) {
+    match (kind.group, kind.kind) {
         ("", "Pod") => causes.extend(pod(before, after)),
         ("", "Node") => causes.extend(node(before, after)),
         ("apps", "StatefulSet") => causes.extend(stateful_set(before, after)),
         ("", "ConfigMap" | "Secret") if before["immutable"] == true => {
             for field in ["immutable", "data", "binaryData", "stringData"] {
                 if before[field] != after[field] {
-                    causes.push(Cause::forbidden(field, "field is immutable when `immutable` is set"));
+                    causes.push(forbidden(field, "field is immutable when `immutable` is set"));
                 }
             }
         }
@@ -44,12 +48,16 @@ pub fn changed(resource: &Resource, before: &Value, after: &Value) -> Vec<Cause>
     causes
 }
 
+fn forbidden(field: &str, why: &str) -> FieldError {
+    FieldError::new(field, format!("Forbidden: {why}"))
+}
+
 fn at<'a>(value: &'a Value, path: &str) -> &'a Value {
     path.split('.').fold(value, |v, step| &v[step])
 }
 
 /// Of a pod's spec only images, deadlines, grace and additional tolerations may change.
-fn pod(before: &Value, after: &Value) -> Option<Cause> {
+fn pod(before: &Value, after: &Value) -> Option<FieldError> {
     let wanted = |pod: &Value, images: &Value| {
         let mut spec = pod["spec"].clone();
         for list in ["containers", "initContainers"] {
@@ -65,7 +73,7 @@ fn pod(before: &Value, after: &Value) -> Option<Cause> {
         spec
     };
     (wanted(before, before) != wanted(after, before)).then(|| {
-        Cause::forbidden(
+        forbidden(
             "spec",
             "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,\
              `spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),\
@@ -74,15 +82,15 @@ fn pod(before: &Value, after: &Value) -> Option<Cause> {
     })
 }
 
-fn node(before: &Value, after: &Value) -> Option<Cause> {
+fn node(before: &Value, after: &Value) -> Option<FieldError> {
     let (old, new) = (&before["spec"]["podCIDR"], &after["spec"]["podCIDR"]);
     let assigned = old.as_str().is_some_and(|s| !s.is_empty());
     (assigned && old != new).then(|| {
-        Cause::forbidden("spec.podCIDRs", "node updates may not change podCIDR except from \"\" to valid")
+        forbidden("spec.podCIDRs", "node updates may not change podCIDR except from \"\" to valid")
     })
 }
 
-fn stateful_set(before: &Value, after: &Value) -> Option<Cause> {
+fn stateful_set(before: &Value, after: &Value) -> Option<FieldError> {
     const FREE: [&str; 8] = [
         "replicas",
         "ordinals",
@@ -98,7 +106,7 @@ fn stateful_set(before: &Value, after: &Value) -> Option<Cause> {
         keys.into_iter().flatten().any(|k| !FREE.contains(&k) && before["spec"][k] != after["spec"][k]);
     let claims = claims(before) != claims(after);
     (changed || claims).then(|| {
-        Cause::forbidden(
+        forbidden(
             "spec",
             "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', \
              'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden",
@@ -118,37 +126,44 @@ mod tests {
 
     use super::*;
 
-    fn fields(resource: &Resource, before: Value, after: Value) -> Vec<String> {
-        changed(resource, &before, &after).into_iter().map(|c| c.field).collect()
+    /// The fields that may not change so, in an object of this kind.
+    fn fields((api_version, kind): (&str, &str), before: Value, after: Value) -> Vec<String> {
+        let of_kind = |mut value: Value| {
+            value["apiVersion"] = api_version.into();
+            value["kind"] = kind.into();
+            value
+        };
+        changed(&of_kind(before), &of_kind(after)).into_iter().map(|c| c.field).collect()
     }
 
     #[test]
     fn selectors_and_types_stay() {
-        let deployments = Resource::find("apps", "v1", "deployments").expect("served");
+        const DEPLOYMENT: (&str, &str) = ("apps/v1", "Deployment");
         let deployment = |app: &str, replicas: u32| json!({"spec": {"selector": {"matchLabels": {"app": app}}, "replicas": replicas}});
-        assert_eq!(fields(deployments, deployment("a", 1), deployment("b", 1)), ["spec.selector"]);
-        assert!(fields(deployments, deployment("a", 1), deployment("a", 2)).is_empty());
-        assert_eq!(fields(Resource::core("secrets"), json!({"type": "a"}), json!({"type": "b"})), ["type"]);
+        assert_eq!(fields(DEPLOYMENT, deployment("a", 1), deployment("b", 1)), ["spec.selector"]);
+        assert!(fields(DEPLOYMENT, deployment("a", 1), deployment("a", 2)).is_empty());
+        assert_eq!(fields(("v1", "Secret"), json!({"type": "a"}), json!({"type": "b"})), ["type"]);
         let frozen = json!({"immutable": true, "data": {"a": "1"}});
-        assert_eq!(fields(Resource::core("configmaps"), frozen, json!({"immutable": true})), ["data"]);
+        assert_eq!(fields(("v1", "ConfigMap"), frozen, json!({"immutable": true})), ["data"]);
     }
 
     #[test]
     fn of_a_pod_the_image_may_change_and_the_node_may_not() {
+        const POD: (&str, &str) = ("v1", "Pod");
         let pod = |image: &str, node: &str| json!({"spec": {"containers": [{"name": "a", "image": image}], "nodeName": node}});
-        assert!(fields(Resource::core("pods"), pod("a", "n"), pod("b", "n")).is_empty());
-        assert_eq!(fields(Resource::core("pods"), pod("a", "n"), pod("a", "m")), ["spec"]);
+        assert!(fields(POD, pod("a", "n"), pod("b", "n")).is_empty());
+        assert_eq!(fields(POD, pod("a", "n"), pod("a", "m")), ["spec"]);
     }
 
     #[test]
     fn a_stateful_set_keeps_its_service_and_claims() {
-        let sets = Resource::find("apps", "v1", "statefulsets").expect("served");
+        const SET: (&str, &str) = ("apps/v1", "StatefulSet");
         let set = |service: &str, size: &str| {
             json!({"spec": {"serviceName": service, "replicas": 1,
             "volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": {"size": size}}]}})
         };
-        assert!(fields(sets, set("db", "1Gi"), set("db", "1Gi")).is_empty());
-        assert_eq!(fields(sets, set("db", "1Gi"), set("dbs", "1Gi")), ["spec"]);
-        assert_eq!(fields(sets, set("db", "1Gi"), set("db", "2Gi")), ["spec"]);
+        assert!(fields(SET, set("db", "1Gi"), set("db", "1Gi")).is_empty());
+        assert_eq!(fields(SET, set("db", "1Gi"), set("dbs", "1Gi")), ["spec"]);
+        assert_eq!(fields(SET, set("db", "1Gi"), set("db", "2Gi")), ["spec"]);
     }
 }
