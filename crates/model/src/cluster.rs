@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -74,6 +74,8 @@ pub struct Cluster {
     services: BTreeMap<NamespacedName, Service>,
     ingresses: BTreeMap<NamespacedName, Ingress>,
     slices: BTreeMap<NamespacedName, EndpointSlice>,
+    /// The slices of each Service, by name: a namespace may have thousands.
+    slices_by_service: BTreeMap<NamespacedName, BTreeSet<NamespacedName>>,
 }
 
 impl Cluster {
@@ -115,9 +117,27 @@ impl Cluster {
             Event::IngressGone(k) => self.ingresses.remove(&k).map(|_| Change::Ingress(k)),
             Event::EndpointSlice(it) => {
                 let service = it.service.clone();
-                set(&mut self.slices, it.name.clone(), it).map(|_| Change::Service(service))
+                let (name, before) = set(&mut self.slices, it.name.clone(), it)?;
+                if let Some(before) = before {
+                    self.forget_slice(&before);
+                }
+                self.slices_by_service.entry(service.clone()).or_default().insert(name);
+                Some(Change::Service(service))
             }
-            Event::EndpointSliceGone(k) => self.slices.remove(&k).map(|it| Change::Service(it.service)),
+            Event::EndpointSliceGone(k) => {
+                let before = self.slices.remove(&k)?;
+                self.forget_slice(&before);
+                Some(Change::Service(before.service))
+            }
+        }
+    }
+
+    fn forget_slice(&mut self, slice: &EndpointSlice) {
+        if let Some(slices) = self.slices_by_service.get_mut(&slice.service) {
+            slices.remove(&slice.name);
+            if slices.is_empty() {
+                self.slices_by_service.remove(&slice.service);
+            }
         }
     }
 
@@ -206,14 +226,10 @@ impl Cluster {
         self.slices.values()
     }
 
-    /// The endpoint slices of one Service. O(slices of its namespace).
+    /// The endpoint slices of one Service, by name.
     pub fn slices_of(&self, service: &NamespacedName) -> impl Iterator<Item = &EndpointSlice> {
-        let start = NamespacedName::new(service.namespace.clone(), "");
-        self.slices
-            .range(start..)
-            .take_while(|(name, _)| name.namespace == service.namespace)
-            .map(|(_, slice)| slice)
-            .filter(|slice| slice.service == *service)
+        let names = self.slices_by_service.get(service).into_iter().flatten();
+        names.map(|name| &self.slices[name])
     }
 }
 
@@ -261,14 +277,24 @@ mod tests {
                 endpoints: vec![],
             })
         };
-        let cluster = Cluster::from_events([
+        let mut cluster = Cluster::from_events([
             slice("a", "web-1", "web"),
             slice("a", "db-1", "db"),
             slice("a", "web-2", "web"),
             slice("b", "web-1", "web"),
         ]);
-        let found: Vec<_> =
-            cluster.slices_of(&NamespacedName::new("a", "web")).map(|s| s.name.to_string()).collect();
-        assert_eq!(found, ["a/web-1", "a/web-2"]);
+        let found = |cluster: &Cluster, service: &str| -> Vec<String> {
+            cluster.slices_of(&NamespacedName::new("a", service)).map(|s| s.name.to_string()).collect()
+        };
+        assert_eq!(found(&cluster, "web"), ["a/web-1", "a/web-2"]);
+        cluster.apply(slice("a", "web-2", "db"));
+        cluster.apply(Event::EndpointSliceGone(NamespacedName::new("a", "db-1")));
+        assert_eq!((found(&cluster, "web"), found(&cluster, "db")), (vec!["a/web-1".into()], vec!["a/web-2".into()]));
+        let fresh = Cluster::from_events([
+            slice("b", "web-1", "web"),
+            slice("a", "web-2", "db"),
+            slice("a", "web-1", "web"),
+        ]);
+        assert_eq!(cluster, fresh, "equal states are equal, however they came about");
     }
 }
