@@ -42,8 +42,15 @@ fn options() -> serde_saphyr::Options {
     serde_saphyr::options! {
         legacy_octal_numbers: true,
         with_snippet: false,
-        // Far deeper than any manifest, and shallow enough for any stack.
-        budget: serde_saphyr::budget! { max_depth: 256 },
+        // Depth: far deeper than any manifest, and shallow enough for any stack. Everything else is as
+        // large as the file itself; only aliases multiply, and their own limits stand.
+        budget: serde_saphyr::budget! {
+            max_depth: 256,
+            max_documents: usize::MAX,
+            max_events: usize::MAX,
+            max_nodes: usize::MAX,
+            max_total_scalar_bytes: usize::MAX,
+        },
     }
 }
 

@@ -83,6 +83,22 @@ fn deep_nesting_is_an_error_not_a_crash() {
 }
 
 #[test]
+fn a_file_may_be_large_but_aliases_may_not_multiply() {
+    let object = |i: usize| format!("---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: c-{i}, namespace: a}}\n");
+    let many: String = (0..20_000).map(object).collect();
+    let source = Source::Text { name: "text".into(), text: many };
+    assert_eq!(load(&[source], &Options::default()).unwrap().objects.len(), 20_000);
+
+    let mut bomb = String::from("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\na0: &a0 [x]\n");
+    for level in 1..10 {
+        let again = format!("*a{}, ", level - 1).repeat(10);
+        bomb += &format!("a{level}: &a{level} [{again}]\n");
+    }
+    let error = one(&bomb);
+    assert!(error.starts_with("F/x.yaml:"), "{error}");
+}
+
+#[test]
 fn empty_documents_comments_crlf_and_bom_are_fine() {
     let text =
         format!("\u{feff}# comment\r\n---\r\n---\r\n# only\r\n---\r\n{}---\r\n", POD.replace('\n', "\r\n"));
