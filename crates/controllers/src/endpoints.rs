@@ -1,6 +1,6 @@
 //! EndpointSlices of Services with selectors, by the computation that analysis uses too.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -28,6 +28,33 @@ const TRIGGER_TIME: &str = "endpoints.kubernetes.io/last-change-trigger-time";
 pub(crate) struct Endpoints {
     context: Context,
     triggers: Arc<Triggers>,
+    managed: Arc<Managed>,
+}
+
+/// The slices of each Service that are ours to manage: a namespace may have thousands of others.
+#[derive(Default)]
+struct Managed(Mutex<HashMap<Key, BTreeSet<Key>>>);
+
+impl Managed {
+    fn note(&self, before: Option<&Arc<EndpointSlice>>, after: Option<&Arc<EndpointSlice>>) {
+        let mut managed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((slice, service)) = before.and_then(|it| Some((key(&**it), service_of(it)?)))
+            && let Some(slices) = managed.get_mut(&service)
+        {
+            slices.remove(&slice);
+            if slices.is_empty() {
+                managed.remove(&service);
+            }
+        }
+        if let Some((slice, service)) = after.and_then(|it| Some((key(&**it), service_of(it)?))) {
+            managed.entry(service).or_default().insert(slice);
+        }
+    }
+
+    fn of(&self, service: &Key) -> Vec<Key> {
+        let managed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        managed.get(service).into_iter().flatten().cloned().collect()
+    }
 }
 
 /// When each Service's first change that has not been dealt with happened.
@@ -55,12 +82,12 @@ pub(crate) fn new(context: &Context) -> (Endpoints, Arc<Queue>) {
         note.note(&key(&**service), Timestamp::now());
         wake.add(key(&**service));
     });
-    let wake = queue.clone();
-    context.slices.on_each(move |slice| {
+    let managed = Arc::new(Managed::default());
+    let (wake, note) = (queue.clone(), managed.clone());
+    context.slices.on_change(move |before, after| {
+        note.note(before, after);
         // Somebody else may have changed or deleted what is ours.
-        if let Some(service) = service_of(slice) {
-            wake.add(service);
-        }
+        before.into_iter().chain(after).filter_map(|slice| service_of(slice)).for_each(|service| wake.add(service));
     });
     let (wake, note, services) = (queue.clone(), triggers.clone(), context.services.clone());
     context.pods.on_each(move |pod| {
@@ -71,7 +98,7 @@ pub(crate) fn new(context: &Context) -> (Endpoints, Arc<Queue>) {
             }
         }
     });
-    (Endpoints { context: context.clone(), triggers }, queue)
+    (Endpoints { context: context.clone(), triggers, managed }, queue)
 }
 
 /// When a pod last became ready or stopped being so.
@@ -143,10 +170,7 @@ impl Endpoints {
     ) -> Result<(), Error> {
         let mut updates = Vec::new();
         let mut surplus = Vec::new();
-        for slice in self.context.slices.in_namespace(&service.namespace) {
-            if service_of(&slice).as_ref() != Some(service) {
-                continue;
-            }
+        for slice in self.managed.of(service).iter().filter_map(|name| self.context.slices.get(name)) {
             match wanted.remove(&slice.name_any()) {
                 Some(now) if is_same(&slice, &now) => {}
                 Some(now) => updates.push(EndpointSlice { metadata: merged(&slice, &now), ..now }),
