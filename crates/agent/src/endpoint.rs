@@ -73,7 +73,8 @@ impl Plan<'_> {
     pub async fn configure_pod(&self) -> Result<(), Error> {
         let pod = Netlink::new(self.namespace)?;
         let (link, lo) = try_join!(pod.link_index(self.ifname), pod.link_index("lo"))?;
-        sysctls(self.namespace, &self.ipv6_settings(self.ifname, ipv6::pod_side(self.ifname)))?;
+        let speaking = ipv6::pod_side(self.ifname);
+        sysctls(self.namespace, &ipv6_settings(self.ifname, self.speaks_ipv6(), speaking))?;
         let (gateways, routes) = (self.gateways_in_pod(link), self.routes_in_pod(link));
         // Requests of one socket are served in order, so these need not wait for each other.
         try_join!(
@@ -88,11 +89,7 @@ impl Plan<'_> {
 
     /// Sets up the host side and opens it. The pod's rows must be in force.
     pub async fn open(&self, node: &Netlink, link: u32) -> Result<(), Error> {
-        let ipv4 = [("rp_filter", "0"), ("proxy_arp", "0"), ("forwarding", "1")];
-        let mut settings =
-            ipv4.map(|(name, value)| (format!("net/ipv4/conf/{}/{name}", self.link), value)).to_vec();
-        settings.extend(self.ipv6_settings(self.link, ipv6::node_side(self.link)));
-        sysctls_here(&settings)?;
+        sysctls_here(&settings_on_node(self.link, self.speaks_ipv6()))?;
         let (neighbours, routes) = (self.pod_on_node(link), self.routes_on_node(link));
         try_join!(
             node.set_up(link),
@@ -125,14 +122,8 @@ impl Plan<'_> {
         self.addresses.iter().map(|address| Route::on_link(host(*address), link)).collect()
     }
 
-    /// These settings of one end where the pod speaks IPv6; else silence, where the kernel knows how to
-    /// speak it at all.
-    fn ipv6_settings(&self, link: &str, speaking: impl IntoIterator<Item = Setting>) -> Vec<Setting> {
-        match (ipv6::has_ipv6(), self.addresses.iter().any(IpAddr::is_ipv6)) {
-            (false, _) => Vec::new(),
-            (true, true) => speaking.into_iter().collect(),
-            (true, false) => vec![(format!("net/ipv6/conf/{link}/disable_ipv6"), "1")],
-        }
+    fn speaks_ipv6(&self) -> bool {
+        self.addresses.iter().any(IpAddr::is_ipv6)
     }
 
     /// What the runtime is told.
@@ -159,6 +150,23 @@ impl Plan<'_> {
             routes: self.routes_in_pod(0).into_iter().map(route).collect(),
             dns: Dns::default(),
         }
+    }
+}
+
+/// What is set on the node's side of a link whose pod speaks IPv6, or does not.
+pub fn settings_on_node(link: &str, speaks_ipv6: bool) -> Vec<Setting> {
+    let ipv4 = [("rp_filter", "0"), ("proxy_arp", "0"), ("forwarding", "1")];
+    let ipv4 = ipv4.map(|(name, value)| (format!("net/ipv4/conf/{link}/{name}"), value));
+    ipv4.into_iter().chain(ipv6_settings(link, speaks_ipv6, ipv6::node_side(link))).collect()
+}
+
+/// These settings of one end where the pod speaks IPv6; else silence, where the kernel knows how to
+/// speak it at all.
+fn ipv6_settings(link: &str, speaks: bool, speaking: impl IntoIterator<Item = Setting>) -> Vec<Setting> {
+    match (ipv6::has_ipv6(), speaks) {
+        (false, _) => Vec::new(),
+        (true, true) => speaking.into_iter().collect(),
+        (true, false) => vec![(format!("net/ipv6/conf/{link}/disable_ipv6"), "1")],
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use anyhow::{Context, Result};
 use ipnet::IpNet;
 use kilter_datapath::EGRESS_MARK;
-use kilter_netlink::{Family, Link, Masquerade, Netlink, ipv6, read_sysctl, sysctls_here};
+use kilter_netlink::{Family, Link, Masquerade, Netlink, Setting, ipv6, read_sysctl, sysctls_here};
 use kilter_netns::NetNs;
 
 /// Source ports that masquerading hands out. Three parties hand out ports on a node; their ranges are
@@ -25,13 +25,10 @@ pub async fn prepare(netlink: &Netlink, uplink: &str, pod_cidrs: &[IpNet]) -> Re
         .link(uplink)
         .await?
         .with_context(|| format!("this node has no link {uplink}; name its uplink in the configuration"))?;
-    let values = sysctls(uplink);
+    let values = sysctls(uplink, pod_cidrs);
     sysctls_here(&values.iter().map(|(key, value)| (key.as_str(), *value)).collect::<Vec<_>>())?;
     reserve_ports(&namespace)?;
     for family in families(pod_cidrs) {
-        if family == Family::V6 {
-            sysctls_here(&[ipv6::forwarding()])?;
-        }
         Masquerade { family, mark: EGRESS_MARK, link: uplink.to_owned(), ports: MASQUERADE_PORTS }
             .replace(&namespace)?;
     }
@@ -49,13 +46,15 @@ pub fn families(blocks: &[IpNet]) -> BTreeSet<Family> {
 }
 
 /// The sysctls that a node's namespace must have.
-pub fn sysctls(uplink: &str) -> Vec<(String, &'static str)> {
-    vec![
+pub fn sysctls(uplink: &str, pod_cidrs: &[IpNet]) -> Vec<Setting> {
+    let ipv6 = families(pod_cidrs).contains(&Family::V6).then(ipv6::forwarding);
+    let ipv4 = [
         ("net/ipv4/ip_forward".to_owned(), "1"),
         // The kernel takes the stricter of `all` and the link's own.
         ("net/ipv4/conf/all/rp_filter".to_owned(), "0"),
         (format!("net/ipv4/conf/{uplink}/rp_filter"), "0"),
-    ]
+    ];
+    ipv4.into_iter().chain(ipv6).collect()
 }
 
 /// Adds to what the machine's owner reserved; the kernel merges what overlaps.

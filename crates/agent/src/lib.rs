@@ -35,6 +35,6 @@ mod wiring;
 pub use agent::{Agent, Handle};
 pub use config::Config;
 pub use engine::Applied;
-pub use loaded::expected_settings;
+pub use loaded::{expected_links, expected_settings};
 pub use routes::wanted as expected_routes;
 pub use updates::Updates;

@@ -8,14 +8,16 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use anyhow::Result;
-use kilter_datapath::{EGRESS_MARK, End};
 use ipnet::IpNet;
-use kilter_netlink::{Family, Masquerade, Route, read_sysctl};
+use kilter_datapath::{EGRESS_MARK, End, FILTER_HANDLE, FILTER_PREFERENCE, GATEWAY_MAC};
+use kilter_model::Cluster;
+use kilter_netlink::{Family, Link, Masquerade, Route, read_sysctl, read_sysctls};
 use kilter_netns::NetNs;
+use kilter_reach::proof::Links;
 use kilter_services::Tables;
 use kilter_wire::loaded::{self as wire, Loaded};
 
-use crate::endpoint::LINK_PREFIX;
+use crate::endpoint::{LINK_PREFIX, pod_mac, settings_on_node};
 use crate::engine::Engine;
 use crate::host::{self, MASQUERADE_PORTS};
 
@@ -29,7 +31,7 @@ fn masquerade_name(family: Family) -> String {
 
 /// The settings that the namespace of a node with these pod blocks must show, and their values.
 pub fn expected_settings(uplink: &str, pod_cidrs: &[IpNet]) -> BTreeMap<String, String> {
-    let sysctls = host::sysctls(uplink).into_iter().map(|(key, value)| (key, value.to_owned()));
+    let sysctls = host::sysctls(uplink, pod_cidrs).into_iter().map(|(key, value)| (key, value.to_owned()));
     let rules = host::families(pod_cidrs).into_iter().map(|family| {
         let rule =
             Masquerade { family, mark: EGRESS_MARK, link: uplink.to_owned(), ports: MASQUERADE_PORTS };
@@ -37,6 +39,20 @@ pub fn expected_settings(uplink: &str, pod_cidrs: &[IpNet]) -> BTreeMap<String, 
     });
     sysctls.chain(rules).collect()
 }
+
+/// How the links of a node's pods must be.
+pub fn expected_links(cluster: &Cluster, node: &str) -> Links {
+    let here = cluster.pods().filter(|pod| pod.node.as_deref() == Some(node) && !pod.host_network);
+    let macs = here.flat_map(|pod| pod.addresses.iter().map(|address| (*address, pod_mac(&pod.addresses))));
+    let settings = [false, true].map(|speaks_ipv6| {
+        let settings = settings_on_node(ANY_LINK, speaks_ipv6).into_iter();
+        settings.map(|(key, value)| (key, value.to_owned())).collect()
+    });
+    Links { gateway_mac: GATEWAY_MAC, macs: macs.collect(), settings }
+}
+
+/// Stands for the link in the names of its settings.
+const ANY_LINK: &str = "*";
 
 fn masquerade_text(rule: Option<&Masquerade>) -> String {
     rule.map_or_else(
@@ -54,7 +70,11 @@ impl Engine {
         let links = self.runtime.block_on(self.netlink.links())?;
         let uplink = self.config.uplink.as_str();
         let attachments = self.datapath.attachments()?;
-        let pods = links.iter().filter(|link| link.name.starts_with(LINK_PREFIX));
+        let mut hooks: Vec<String> = attachments.iter().flat_map(faults).collect();
+        let pods: Vec<&Link> = links.iter().filter(|link| link.name.starts_with(LINK_PREFIX)).collect();
+        for link in &pods {
+            hooks.extend(self.foreign_filters(link)?);
+        }
         Ok(Loaded {
             node: self.config.node.to_string(),
             applied: self.applied.borrow().clone(),
@@ -64,14 +84,35 @@ impl Engine {
             routes: self.datapath.read_routes()?.into_iter().map(data_route).collect(),
             endpoints: self.datapath.endpoints()?.iter().flat_map(endpoints).collect(),
             flows: self.datapath.read_flows()?.into_iter().map(flow).collect(),
-            links: pods
-                .map(|link| wire::Link { index: link.index, name: link.name.clone(), up: link.up })
-                .collect(),
+            links: wire_links(&pods)?,
+            neighbours: self.neighbours(&pods)?,
             kernel_routes: self.kernel_routes()?,
             settings: settings(uplink, &self.config.pod_cidrs)?,
-            hooks: attachments.iter().flat_map(faults).collect(),
+            hooks,
             hooks_checked: attachments.len() as u64,
         })
+    }
+
+    fn neighbours(&self, pods: &[&Link]) -> Result<Vec<wire::Neighbour>> {
+        let all = self.runtime.block_on(self.netlink.neighbours())?.into_iter();
+        let on_pods = all.filter(|it| pods.iter().any(|link| link.index == it.link));
+        Ok(on_pods.map(|it| wire::Neighbour { address: it.address, link: it.link, mac: it.mac }).collect())
+    }
+
+    /// Filters of others that a pod's link asks before the data plane's, in words.
+    fn foreign_filters(&self, link: &Link) -> Result<Vec<String>> {
+        let mut found = Vec::new();
+        for (ingress, side) in [(true, "ingress"), (false, "egress")] {
+            let filters = self.runtime.block_on(self.netlink.filters(link.index, ingress))?;
+            // The newest of one preference is asked first, so those of ours count, too.
+            let before = filters.iter().filter(|it| it.preference <= FILTER_PREFERENCE && it.handle != FILTER_HANDLE);
+            found.extend(before.map(|it| {
+                let kilter_netlink::Filter { preference, handle, kind } = it;
+                let name = &link.name;
+                format!("{side} of {name}: a foreign {kind} filter runs first (preference {preference}, handle {handle})")
+            }));
+        }
+        Ok(found)
     }
 
     /// Everybody's routes into the pod network: a foreign one leads astray all the same.
@@ -91,7 +132,7 @@ impl Engine {
 fn settings(uplink: &str, pod_cidrs: &[IpNet]) -> Result<BTreeMap<String, String>> {
     let namespace = NetNs::current()?;
     let mut settings = BTreeMap::new();
-    for (key, _) in host::sysctls(uplink) {
+    for (key, _) in host::sysctls(uplink, pod_cidrs) {
         settings.insert(key.clone(), read_sysctl(&namespace, &key)?);
     }
     for family in host::families(pod_cidrs) {
@@ -99,6 +140,25 @@ fn settings(uplink: &str, pod_cidrs: &[IpNet]) -> Result<BTreeMap<String, String
         settings.insert(masquerade_name(family), masquerade_text(rule.as_ref()));
     }
     Ok(settings)
+}
+
+/// Pods' links with what is set for each.
+fn wire_links(links: &[&Link]) -> Result<Vec<wire::Link>> {
+    let names: Vec<String> = settings_on_node(ANY_LINK, true).into_iter().map(|(key, _)| key).collect();
+    let keys: Vec<String> =
+        links.iter().flat_map(|link| names.iter().map(|name| name.replace(ANY_LINK, &link.name))).collect();
+    let mut values = read_sysctls(&NetNs::current()?, &keys)?.into_iter();
+    let row = |link: &&Link| {
+        let values = names.iter().cloned().zip(values.by_ref());
+        wire::Link {
+            index: link.index,
+            name: link.name.clone(),
+            up: link.up,
+            mac: link.mac,
+            settings: values.filter_map(|(name, value)| Some((name, value?))).collect(),
+        }
+    };
+    Ok(links.iter().map(row).collect())
 }
 
 fn frontends(tables: &Tables) -> Vec<wire::Frontend> {

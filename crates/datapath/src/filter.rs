@@ -10,6 +10,11 @@ use std::os::fd::BorrowedFd;
 
 use crate::{Error, Result, sys};
 
+/// Of all filters of a side of a link, those of the least preference are asked first.
+pub const FILTER_PREFERENCE: u32 = 1;
+/// The number of the data plane's filter among those of its preference.
+pub const FILTER_HANDLE: u32 = 1;
+
 /// A program and the side of the interface on which it runs.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Filter {

@@ -46,6 +46,7 @@ pub use config::{Config, Endpoint, NodeRoute};
 pub use datapath::Datapath;
 pub use error::{Error, Result};
 pub use event::{Event, EventSource};
+pub use filter::{FILTER_HANDLE, FILTER_PREFERENCE};
 pub use flows::{End, Flow};
 pub use reason::DropReason;
 pub use stats::{Stats, Sweep};

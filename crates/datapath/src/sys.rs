@@ -7,6 +7,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use crate::filter::{FILTER_HANDLE, FILTER_PREFERENCE};
+
 /// libbpf 1.x returns the negated error number.
 fn result(returned: c_int) -> io::Result<c_int> {
     if returned < 0 { Err(io::Error::from_raw_os_error(-returned)) } else { Ok(returned) }
@@ -114,8 +116,8 @@ pub(crate) fn tc_attach(
         sz: size_of::<libbpf_sys::bpf_tc_opts>() as libbpf_sys::size_t,
         prog_fd: program.as_raw_fd(),
         flags: libbpf_sys::BPF_TC_F_REPLACE,
-        handle: 1,
-        priority: 1,
+        handle: FILTER_HANDLE,
+        priority: FILTER_PREFERENCE,
         ..Default::default()
     };
     // SAFETY: both structs say their size, name no buffers, and live during the call.
@@ -127,8 +129,8 @@ pub(crate) fn tc_attached(ifindex: u32, side: libbpf_sys::bpf_tc_attach_point) -
     let hook = tc_hook(ifindex, side);
     let mut options = libbpf_sys::bpf_tc_opts {
         sz: size_of::<libbpf_sys::bpf_tc_opts>() as libbpf_sys::size_t,
-        handle: 1,
-        priority: 1,
+        handle: FILTER_HANDLE,
+        priority: FILTER_PREFERENCE,
         ..Default::default()
     };
     // SAFETY: both structs say their size, name no buffers, and live during the call.

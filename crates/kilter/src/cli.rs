@@ -98,15 +98,18 @@ Examples:
   kilter why -f shop/ storefront svc/catalog      each port of a Service, at the pods behind it
   kilter why -f shop/ payments internet:443       every address outside, by range
   kilter why --name shop pod/web-0 10.244.1.7:80  in a twin; --context CONTEXT asks a cluster
+  kilter why --live --name shop cart payments:80  what its nodes have loaded, and what they refused lately
 
-Exit codes: 0 allowed; 1 denied, in part or in whole, or nobody answers; 2 nothing is called so.")]
+Exit codes: 0 allowed; 1 denied, in part or in whole, nobody answers, or a node differs from the model; 2 nothing
+is called so.")]
     Why(WhyArgs),
     /// Send real packets between every pair of pods of a twin and compare with the model.
     Verify(VerifyArgs),
     /// Read back what the kernel of each node has loaded and prove it equal to the model, for every packet.
     #[command(after_help = "\
 Compared with a fresh list of the API: policy rows for all packets (classes of peers, protocols, ranges of
-ports, both directions), cached flows, Services, pod links, routes, the masquerade rule, sysctls and hooks.
+ports, both directions), cached flows, Services, pod links and their hardware addresses, neighbours, routes,
+the masquerade rule, sysctls of both families, hooks and foreign filters before them.
 A difference is shown as a packet, with what the model says of it and what the kernel would do.
 
 Examples:

@@ -9,6 +9,7 @@
 mod address;
 mod carrier;
 mod error;
+mod filter;
 mod handle;
 mod impair;
 pub mod ipv6;
@@ -23,6 +24,7 @@ mod sysctl;
 
 pub use carrier::settle;
 pub use error::Error;
+pub use filter::Filter;
 pub use handle::Netlink;
 pub use impair::Impairment;
 pub use link::{Link, Mac, Peer, Veth};
@@ -32,4 +34,4 @@ pub use nft::tables as nftables;
 pub use sockets::destroy_sockets;
 pub use source_nat::SourceNat;
 pub use route::{ROUTE_PROTOCOL, Route};
-pub use sysctl::{Setting, read_sysctl, sysctl, sysctls, sysctls_here};
+pub use sysctl::{Setting, read_sysctl, read_sysctls, sysctl, sysctls, sysctls_here};

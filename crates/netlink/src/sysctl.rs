@@ -41,6 +41,21 @@ pub fn read_sysctl(namespace: &NetNs, key: &str) -> Result<String, Error> {
     }
 }
 
+/// Reads several sysctls of a namespace, with one thread inside; `None` for one that is not there, as
+/// those of a link that is gone.
+pub fn read_sysctls<K: AsRef<str> + Sync>(namespace: &NetNs, keys: &[K]) -> Result<Vec<Option<String>>, Error> {
+    let name = namespace.path().display().to_string();
+    let read = |key: &K| match fs::read_to_string(path(key.as_ref())) {
+        Ok(value) => Ok(Some(value.trim_end().to_owned())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(Error::new("read sysctl", key.as_ref(), name.clone(), source)),
+    };
+    match namespace.run(|| keys.iter().map(read).collect()) {
+        Ok(values) => values,
+        Err(source) => Err(Error::new("read", "sysctls", name, io::Error::other(source))),
+    }
+}
+
 fn write_all<K: AsRef<str>>(namespace: &str, values: &[(K, &str)]) -> Result<(), Error> {
     for (key, value) in values {
         let key = key.as_ref();

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod judge;
+mod live;
 mod plan;
 mod prove;
 mod report;
@@ -13,6 +14,7 @@ mod run;
 mod session;
 
 pub use judge::{Finding, Judged};
+pub use live::{Live, LiveSide, live};
 pub use plan::{Expected, Target, Trial, plan};
 pub use prove::{NodeProof, ProofReport, TRUSTED, prove};
 pub use report::Report;

@@ -127,6 +127,7 @@ impl Node<'_> {
             pod_cidrs: self.spec.pod_cidrs.clone(),
             routes: routes.map(|route| (route.prefix, route.next_hop)).collect(),
             settings: kilter_agent::expected_settings(UPLINK, &self.spec.pod_cidrs),
+            links: kilter_agent::expected_links(cluster, self.name),
         }
     }
 }

@@ -27,6 +27,8 @@ pub struct Loaded {
     pub flows: Vec<Flow>,
     /// The node's links that are pods'.
     pub links: Vec<Link>,
+    /// Permanent neighbours on these links.
+    pub neighbours: Vec<Neighbour>,
     /// The kernel's own routes into the pod network.
     pub kernel_routes: Vec<Route>,
     /// Settings of the node's namespace, by their name: sysctls and the masquerade rule.
@@ -129,6 +131,21 @@ pub struct Link {
     pub name: String,
     /// Administratively up.
     pub up: bool,
+    /// Its hardware address, where it has one.
+    pub mac: Option<[u8; 6]>,
+    /// Its own sysctls, by their names with `*` for the link.
+    pub settings: BTreeMap<String, String>,
+}
+
+/// Under which hardware address the kernel knows an address on a pod's link, for good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Neighbour {
+    /// The address.
+    pub address: IpAddr,
+    /// Index of the link.
+    pub link: u32,
+    /// The hardware address.
+    pub mac: [u8; 6],
 }
 
 /// A connection whose verdict is cached.

@@ -28,6 +28,8 @@ pub enum Subject {
     Service,
     /// A pod's link.
     Endpoint,
+    /// Under which hardware address somebody is known.
+    Neighbour,
     /// A route, of the data plane or of the kernel.
     Route,
     /// A sysctl or a rule of nftables.
@@ -75,6 +77,7 @@ impl fmt::Display for Subject {
             Subject::Flow => "flow",
             Subject::Service => "service",
             Subject::Endpoint => "endpoint",
+            Subject::Neighbour => "neighbour",
             Subject::Route => "route",
             Subject::Setting => "setting",
             Subject::Hook => "hook",

@@ -5,6 +5,7 @@
 //! compilers, in this process.
 
 mod finding;
+mod links;
 mod network;
 mod policy;
 
@@ -31,6 +32,20 @@ pub struct Expected {
     pub routes: BTreeSet<(IpNet, IpAddr)>,
     /// Settings of its namespace, by the names of [`Loaded::settings`].
     pub settings: BTreeMap<String, String>,
+    /// Its pods' links.
+    pub links: Links,
+}
+
+/// How the links of pods should be.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Links {
+    /// Hardware address of the node's side of each.
+    pub gateway_mac: [u8; 6],
+    /// Hardware addresses of pods, by each of their addresses.
+    pub macs: BTreeMap<IpAddr, [u8; 6]>,
+    /// What is set for the node's side, by the names of [`Link::settings`](kilter_wire::loaded::Link):
+    /// where the pod has no address of IPv6, and where it has one.
+    pub settings: [BTreeMap<String, String>; 2],
 }
 
 /// What was compared on a node, and what is not as it should be.
@@ -58,6 +73,8 @@ pub fn prove(cluster: &Cluster, expected: &Expected, loaded: &Loaded) -> Proof {
     policy::flows(&view, &mut proof);
     network::services(&view, &mut proof);
     network::endpoints(&view, &mut proof);
+    links::links(&view, &mut proof);
+    links::neighbours(&view, &mut proof);
     network::routes(&view, &mut proof);
     network::settings(&view, &mut proof);
     network::hooks(&view, &mut proof);

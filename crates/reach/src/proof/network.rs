@@ -9,7 +9,7 @@ use kilter_wire::loaded::Route;
 
 use super::{Finding, Proof, Subject, View};
 
-fn find(proof: &mut Proof, subject: Subject, what: String) {
+pub(super) fn find(proof: &mut Proof, subject: Subject, what: String) {
     proof.findings.push(Finding { subject, what, packet: None });
 }
 
@@ -138,7 +138,7 @@ fn via_text(via: Option<IpAddr>) -> String {
 }
 
 pub(super) fn settings(view: &View<'_>, proof: &mut Proof) {
-    proof.compared.insert("settings", view.expected.settings.len() as u64);
+    *proof.compared.entry("settings").or_default() += view.expected.settings.len() as u64;
     for (name, wanted) in &view.expected.settings {
         let found = view.loaded.settings.get(name).map_or("nothing", String::as_str);
         if found != wanted {

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use kilter_model::{Cluster, Pod, PortSet, Service, ServicePort, TargetPort};
-use kilter_policy::naive::{self, Undefined};
+use kilter_model::{Cluster, Pod, PortRange, PortSet, Service, ServicePort, TargetPort};
+use kilter_policy::naive::{self, Query, Undefined};
 use kilter_policy::{Reason, Verdict};
 use serde::Serialize;
 
@@ -43,6 +43,9 @@ pub struct Case {
     /// Set where the specification does not say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub undefined: Option<String>,
+    /// What was asked of the rules for it, and for which ports that is the answer.
+    #[serde(skip)]
+    pub asked: Vec<(Query, PortRange)>,
 }
 
 /// One side's verdict and why.
@@ -83,7 +86,10 @@ impl Answer {
     pub(super) fn add(&mut self, case: Case) {
         let alike = |it: &&mut Case| it.decided_alike(&case) && it.from == case.from && it.to == case.to;
         match self.cases.iter_mut().find(alike) {
-            Some(found) => found.add_ports(&case.ports),
+            Some(found) => {
+                found.add_ports(&case.ports);
+                found.asked.extend(case.asked);
+            }
             None => self.cases.push(case),
         }
     }
@@ -113,6 +119,7 @@ impl Case {
         from: &str,
         to: &str,
         via: Option<String>,
+        asked: (Query, PortRange),
         answer: naive::Answer,
         [egress, ingress]: [Option<Near>; 2],
     ) -> Self {
@@ -123,6 +130,7 @@ impl Case {
             ports: PortSet::default(),
             verdict: answer.verdict(),
             undefined: answer.undefined.map(|it| clause(it).to_owned()),
+            asked: vec![asked],
             egress: Side::new(answer.egress, egress),
             ingress: Side::new(answer.ingress, ingress),
         }
@@ -140,6 +148,7 @@ impl Case {
     }
 
     fn add_ends(&mut self, other: Case) {
+        self.asked.extend(other.asked);
         for (ours, theirs) in [(&mut self.from, other.from), (&mut self.to, other.to)] {
             for title in theirs {
                 if !ours.contains(&title) {
@@ -234,14 +243,18 @@ impl Unserved {
 
 impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for Unserved { service, why } in &self.unserved {
-            writeln!(f, "svc/{service}: NOBODY ANSWERS: {why}")?;
-        }
+        self.unserved.iter().try_for_each(|unserved| write!(f, "{unserved}"))?;
         for (i, case) in self.cases.iter().enumerate() {
             let gap = if i > 0 || !self.unserved.is_empty() { "\n" } else { "" };
             write!(f, "{gap}{case}")?;
         }
         Ok(())
+    }
+}
+
+impl fmt::Display for Unserved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "svc/{}: NOBODY ANSWERS: {}", self.service, self.why)
     }
 }
 

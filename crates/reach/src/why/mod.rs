@@ -238,7 +238,8 @@ impl Asker<'_> {
                     };
                     let answer = naive::evaluate(&self.cluster, &query);
                     let near = nearest(&self.cluster, &query, &answer);
-                    let mut case = Case::new(&source.title, &target.title, via.clone(), answer, near);
+                    let asked = (query, range);
+                    let mut case = Case::new(&source.title, &target.title, via.clone(), asked, answer, near);
                     case.ports.insert(protocol, range);
                     self.answer.add(case);
                 }
