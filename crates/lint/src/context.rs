@@ -1,9 +1,9 @@
 use std::cell::{OnceCell, RefCell};
 use std::sync::Arc;
 
-use kilter_manifests::{Lines, Loaded, Object};
+use kilter_manifests::{Error, Lines, Loaded, Object};
 use kilter_model::{Cluster, Event, NamespacedName, NetworkPolicy, Origin, Pod};
-use kilter_objects::{Error, value};
+use kilter_objects::value;
 use kilter_reach::diff::{Kind, compare};
 use kilter_reach::{Connection, Options, Permitted, connections};
 use serde_json::Value;

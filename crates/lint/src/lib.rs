@@ -16,8 +16,7 @@ pub use finding::{Finding, RULES, Rule, Severity};
 pub use fix::Fix;
 pub use sarif::sarif;
 
-use kilter_manifests::Loaded;
-use kilter_objects::Error;
+use kilter_manifests::{Error, Loaded};
 use kilter_reach::Options;
 
 /// All findings, proven breakage first, then by place; those that an annotation suppresses left out.

@@ -27,19 +27,17 @@ impl fmt::Display for Place {
 /// An object that the API server would refuse.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Invalid {
-    /// Where it was declared.
-    pub origin: Origin,
     /// `Kind namespace/name`.
     pub object: String,
-    /// What is wrong with it; never empty.
-    pub faults: Vec<FieldError>,
+    /// What is wrong with it, and where that stands; never empty.
+    pub faults: Vec<(Origin, FieldError)>,
 }
 
 impl fmt::Display for Invalid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, fault) in self.faults.iter().enumerate() {
+        for (i, (origin, fault)) in self.faults.iter().enumerate() {
             let end = if i == 0 { "" } else { "\n" };
-            write!(f, "{end}{}: {}: {fault}", self.origin, self.object)?;
+            write!(f, "{end}{origin}: {}: {fault}", self.object)?;
         }
         Ok(())
     }
@@ -118,6 +116,14 @@ pub enum Error {
     /// Objects that the API server would refuse.
     #[error("{}", invalid_text(.0))]
     Invalid(Vec<Invalid>),
+    /// An object that says nothing that has a meaning.
+    #[error("{origin}: {source}")]
+    Meaningless {
+        /// Where the field stands.
+        origin: Origin,
+        /// What is wrong with it.
+        source: kilter_objects::Error,
+    },
     /// Kinds that Kilter does not support, where the caller asked for strictness.
     #[error("{0}")]
     UnsupportedKinds(String),

@@ -30,6 +30,30 @@ impl Lines {
         let line = document.map_or(*line, |tree| tree.item(object).descend(pointer));
         Origin::File { path: path.clone(), line }
     }
+
+    /// Where a field was declared, whose path is as faults have it: `spec.ingress[0].ports`.
+    pub fn of_field(&mut self, object: &Value, origin: &Origin, field: &str) -> Origin {
+        self.of(object, origin, &pointer(field))
+    }
+}
+
+/// The JSON pointer of a field's path. What stands in brackets is one key, dots included.
+fn pointer(field: &str) -> String {
+    let (mut pointer, mut in_brackets) = (String::from("/"), false);
+    for c in field.chars() {
+        match c {
+            '[' => {
+                pointer.push('/');
+                in_brackets = true;
+            }
+            ']' => in_brackets = false,
+            '.' if !in_brackets => pointer.push('/'),
+            '~' => pointer.push_str("~0"),
+            '/' => pointer.push_str("~1"),
+            c => pointer.push(c),
+        }
+    }
+    pointer
 }
 
 fn read(path: &str) -> Vec<Tree> {
@@ -228,6 +252,12 @@ items:
         assert_eq!(line(&policy, 2, "/spec/egress/0"), 4);
         let service = json!({"kind": "Service", "metadata": {"name": "web", "namespace": "default"}});
         assert_eq!(line(&service, 13, "/spec/ports/0"), 22);
+    }
+
+    #[test]
+    fn the_path_of_a_field_is_a_pointer() {
+        assert_eq!(pointer("spec.ingress[0].from[1].ipBlock"), "/spec/ingress/0/from/1/ipBlock");
+        assert_eq!(pointer("metadata.labels[app.kubernetes.io/name]"), "/metadata/labels/app.kubernetes.io~1name");
     }
 
     #[test]

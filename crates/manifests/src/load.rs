@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::error::Invalid;
 use crate::merge::{Merged, title};
-use crate::{Error, Object, Source, kustomize, yaml};
+use crate::{Error, Lines, Object, Source, kustomize, yaml};
 
 /// How to load.
 #[derive(Debug, Clone)]
@@ -62,7 +62,7 @@ pub enum Warning {
         object: String,
         /// Its path.
         field: String,
-        /// Where the object was declared.
+        /// Where it stands.
         origin: Origin,
     },
 }
@@ -231,7 +231,8 @@ fn in_namespace(mut object: Object, default: &str) -> Object {
 fn finish(objects: Vec<Object>, mut warnings: Vec<Warning>, options: &Options) -> Result<Loaded, Error> {
     let (objects, unsupported): (Vec<_>, Vec<_>) =
         objects.into_iter().partition(|o| kinds::of(&o.value).is_some());
-    let invalid: Vec<Invalid> = objects.iter().filter_map(invalid).collect();
+    let mut lines = Lines::default();
+    let invalid: Vec<Invalid> = objects.iter().filter_map(|it| invalid(it, &mut lines)).collect();
     if !invalid.is_empty() && !options.tolerant {
         return Err(Error::Invalid(invalid));
     }
@@ -247,21 +248,20 @@ fn finish(objects: Vec<Object>, mut warnings: Vec<Warning>, options: &Options) -
         let mut value = object.value.clone();
         kilter_objects::default(&mut value);
         warnings.extend(kilter_objects::unknown_fields(&value).into_iter().map(|field| {
-            Warning::UnknownField { object: title(&object.value), field, origin: object.origin.clone() }
+            let origin = lines.of_field(&object.value, &object.origin, &field);
+            Warning::UnknownField { object: title(&object.value), field, origin }
         }));
     }
     Ok(Loaded { objects, unsupported, warnings })
 }
 
-fn invalid(object: &Object) -> Option<Invalid> {
+fn invalid(object: &Object, lines: &mut Lines) -> Option<Invalid> {
     let mut value = object.value.clone();
     kilter_objects::default(&mut value);
-    let faults = kilter_objects::validate(&value);
-    (!faults.is_empty()).then(|| Invalid {
-        origin: object.origin.clone(),
-        object: title(&object.value),
-        faults,
-    })
+    let faults = kilter_objects::validate(&value).into_iter();
+    let placed = faults.map(|fault| (lines.of_field(&object.value, &object.origin, &fault.field), fault));
+    let faults: Vec<_> = placed.collect();
+    (!faults.is_empty()).then(|| Invalid { object: title(&object.value), faults })
 }
 
 fn count(objects: &[Object]) -> BTreeMap<String, usize> {

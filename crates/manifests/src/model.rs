@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kilter_model::{Cluster, Event, Namespace, Origin, PolicyRule};
-use kilter_objects::{Error, expand, to_event};
+use kilter_objects::{expand, to_event};
 
-use crate::{Lines, Loaded, Object};
+use crate::{Error, Lines, Loaded, Object};
 
 /// What the objects say, as events: namespaces (also those that objects only mention), policies,
 /// Services, and one representative pod per workload.
@@ -27,10 +27,14 @@ pub fn events(loaded: &Loaded) -> Result<Vec<Event>, Error> {
         // As the API would store it: a label without a value has the empty one, for one thing.
         let mut stored = object.value.clone();
         kilter_objects::default(&mut stored);
-        let pods = expand(&stored, object.origin.clone())?;
+        let mut placed = |source: kilter_objects::Error| {
+            let origin = lines.of_field(&object.value, &object.origin, &source.field);
+            Error::Meaningless { origin, source }
+        };
+        let pods = expand(&stored, object.origin.clone()).map_err(&mut placed)?;
         if !pods.is_empty() {
             events.extend(pods.into_iter().map(Event::Pod));
-        } else if let Some(mut event) = to_event(&stored, object.origin.clone())? {
+        } else if let Some(mut event) = to_event(&stored, object.origin.clone()).map_err(&mut placed)? {
             point_at_rules(&mut event, object, &mut lines);
             events.push(event);
         }

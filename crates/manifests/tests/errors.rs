@@ -202,7 +202,7 @@ spec:
 #[test]
 fn unknown_fields_are_a_warning() {
     let text = POD.replace("image: a}", "image: a, prots: []}");
-    assert_eq!(one(&text), "F/x.yaml:1: Pod default/a: unknown field \"spec.containers[0].prots\", ignored");
+    assert_eq!(one(&text), "F/x.yaml:4: Pod default/a: unknown field \"spec.containers[0].prots\", ignored");
 }
 
 #[test]
