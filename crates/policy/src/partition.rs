@@ -12,6 +12,9 @@ use crate::vocabulary::PeerId;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Partition {
     regions: BTreeMap<IpNet, Region>,
+    /// The lengths of its prefixes, the longest first: of IPv4, of IPv6. They are few, and every
+    /// address that moves is looked up.
+    lengths: [Vec<u8>; 2],
 }
 
 /// What is known of the addresses of one longest prefix.
@@ -41,7 +44,12 @@ impl Partition {
             kind: if pod_cidrs.iter().any(|it| it.contains(prefix)) { Kind::Unknown } else { Kind::External },
             blocks: blocks.iter().filter(|(_, block)| covers(block, prefix)).map(|(id, _)| *id).collect(),
         };
-        Self { regions: prefixes.iter().map(|prefix| (*prefix, region(prefix))).collect() }
+        let lengths = [true, false].map(|ipv4| {
+            let of_family = prefixes.iter().filter(|it| it.addr().is_ipv4() == ipv4);
+            let lengths: BTreeSet<u8> = of_family.map(|it| it.prefix_len()).collect();
+            lengths.into_iter().rev().collect()
+        });
+        Self { regions: prefixes.iter().map(|prefix| (*prefix, region(prefix))).collect(), lengths }
     }
 
     /// The prefixes and what is known of them.
@@ -62,7 +70,11 @@ impl Partition {
 
     /// The longest prefix that contains all of `prefix`.
     pub fn find(&self, prefix: IpNet) -> Option<(&IpNet, &Region)> {
-        longest(&self.regions, prefix)
+        let lengths = &self.lengths[usize::from(prefix.addr().is_ipv6())];
+        let shorter = lengths.iter().filter(|length| **length <= prefix.prefix_len());
+        shorter
+            .filter_map(|length| IpNet::new(prefix.addr(), *length).ok())
+            .find_map(|shorter| self.regions.get_key_value(&shorter.trunc()))
     }
 }
 

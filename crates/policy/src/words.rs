@@ -141,8 +141,12 @@ impl WordsChange {
     /// Makes what a group was to the old words what it is to the new ones. Whether that is another.
     pub fn revise(&self, traits: &mut GroupTraits, cluster: &Cluster, group: &GroupKey) -> bool {
         let before = (traits.peers.len(), traits.names.len());
-        traits.peers.retain(|it| !self.gone_peers.contains(it));
-        traits.names.retain(|it, _| !self.gone_names.contains(it));
+        for gone in &self.gone_peers {
+            traits.peers.remove(gone);
+        }
+        for gone in &self.gone_names {
+            traits.names.remove(gone);
+        }
         let shrunk = before != (traits.peers.len(), traits.names.len());
         let fresh = self.fresh.group(cluster, group);
         let grows = !fresh.peers.is_empty() || !fresh.names.is_empty();
