@@ -26,9 +26,9 @@ macro_rules! rules {
 
 rules! {
     POLICY_SELECTS_NOTHING "KLT001" "policy-selects-nothing"
-        "A NetworkPolicy selects no pod of its namespace."
+        "A policy selects no pod."
     PEER_MATCHES_NOTHING "KLT002" "peer-matches-nothing"
-        "A peer of a NetworkPolicy rule matches no pod."
+        "A peer of a policy's rule matches no pod."
     ONE_SIDED_ALLOW "KLT003" "one-sided-allow"
         "One side's policies name a connection that the other side's refuse."
     DNS_FORGOTTEN "KLT004" "dns-forgotten"

@@ -32,6 +32,12 @@ fn policy(name: &str, spec: &str) -> String {
     )
 }
 
+fn cluster_policy(name: &str, spec: &str) -> String {
+    format!(
+        "{{apiVersion: policy.networking.k8s.io/v1alpha2, kind: ClusterNetworkPolicy, metadata: {{name: {name}}}, spec: {spec}}}\n---\n"
+    )
+}
+
 fn with_pods(more: &[String]) -> String {
     format!("{PODS}{}", more.join(""))
 }
@@ -49,6 +55,37 @@ fn klt001_and_klt002_judge_only_what_the_sources_declare() {
     let elsewhere =
         peer("{namespaceSelector: {matchLabels: {team: other}}, podSelector: {matchLabels: {app: x}}}");
     assert!(broken(&with_pods(&[elsewhere])).is_empty());
+}
+
+#[test]
+fn klt001_and_klt002_are_about_cluster_policies_too() {
+    let policy = |subject: &str, to: &str| {
+        let pods = |labels: &str| format!("{{pods: {{namespaceSelector: {{}}, podSelector: {{matchLabels: {{app: {labels}}}}}}}}}");
+        let rule = format!("{{action: Deny, to: [{{networks: [192.0.2.0/24, 198.51.100.0/24]}}, {}]}}", pods(to));
+        cluster_policy("c", &format!("{{tier: Admin, priority: 1, subject: {}, egress: [{rule}]}}", pods(subject)))
+    };
+    assert!(broken(&with_pods(&[policy("db", "web")])).is_empty());
+    assert_eq!(broken(&with_pods(&[policy("cache", "web")])), ["KLT001"]);
+    assert!(broken(&policy("cache", "web")).is_empty(), "the workloads are elsewhere");
+    let findings = check(&with_pods(&[policy("db", "wep")]));
+    let finding = findings.iter().find(|it| it.rule.id == "KLT002").unwrap();
+    assert!(finding.message.ends_with("; shop/web[Pod] has app=web"), "{finding}");
+    assert!(matches!(&finding.fix, Some(Fix::Replace { old, new, .. }) if (&**old, &**new) == ("app: wep", "app: web")));
+}
+
+#[test]
+fn klt003_and_klt104_are_about_cluster_policies_too() {
+    let to_db = "{action: Accept, to: [{pods: {namespaceSelector: {}, podSelector: {matchLabels: {app: db}}}}]}";
+    let web = "{pods: {namespaceSelector: {}, podSelector: {matchLabels: {app: web}}}}";
+    let named = cluster_policy("c", &format!("{{tier: Admin, priority: 1, subject: {web}, egress: [{to_db}]}}"));
+    let deny = policy("deny", "{podSelector: {}, policyTypes: [Ingress]}");
+    assert_eq!(broken(&with_pods(&[named, deny])), ["KLT003"]);
+    let everywhere = |action: &str| {
+        let rule = format!("{{action: {action}, to: [{{networks: [0.0.0.0/0]}}]}}");
+        let policy = cluster_policy("c", &format!("{{tier: Baseline, priority: 1, subject: {web}, egress: [{rule}]}}"));
+        check(&with_pods(&[policy])).iter().any(|it| it.rule.id == "KLT104")
+    };
+    assert!(everywhere("Accept") && !everywhere("Deny"));
 }
 
 #[test]

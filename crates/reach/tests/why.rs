@@ -58,6 +58,33 @@ fn a_slip_in_a_selector_is_found_on_sock_shop() {
     assert!(ask(&cluster, "front-end", "svc/catalogue").unwrap().verdict().is_allow());
 }
 
+/// Two pods, and ClusterNetworkPolicies about `db`: one accepts `wep`, another denies everybody.
+fn tiers(accept: u16, deny: u16, tier: &str) -> Cluster {
+    let pod = |name: &str| format!(
+        "{{apiVersion: v1, kind: Pod, metadata: {{name: {name}, labels: {{app: {name}}}}}, spec: {{containers: [{{name: a, image: a}}]}}}}\n---\n"
+    );
+    let policy = |name: &str, priority: u16, rule: &str| format!(
+        "{{apiVersion: policy.networking.k8s.io/v1alpha2, kind: ClusterNetworkPolicy, metadata: {{name: {name}}}, \
+         spec: {{tier: {tier}, priority: {priority}, subject: {{pods: {{namespaceSelector: {{}}, podSelector: {{matchLabels: {{app: db}}}}}}}}, \
+         ingress: [{rule}]}}}}\n---\n"
+    );
+    let wep = "{action: Accept, from: [{pods: {namespaceSelector: {}, podSelector: {matchLabels: {app: wep}}}}]}";
+    let all = "{action: Deny, from: [{namespaces: {}}]}";
+    text(&(pod("web") + &pod("db") + &policy("some", accept, wep) + &policy("none", deny, all)))
+}
+
+#[test]
+fn rules_of_cluster_policies_may_be_near() {
+    for tier in ["Admin", "Baseline"] {
+        let answer = ask(&tiers(1, 2, tier), "web", "db:5432").unwrap();
+        let near = answer.cases[0].ingress.nearest.as_ref().expect("a nearest rule");
+        assert_eq!(near.policy.to_string(), "ClusterNetworkPolicy some", "{near}");
+        assert!(near.lacks.to_string().contains("app=wep,"), "{near}");
+        let answer = ask(&tiers(2, 1, tier), "web", "db:5432").unwrap();
+        assert_eq!(answer.cases[0].ingress.nearest, None, "it is not asked after the one that denies");
+    }
+}
+
 const SMALL: &str = r#"
 {apiVersion: v1, kind: Pod, metadata: {name: web, labels: {app: web}}, spec: {containers: [{name: a, image: a, ports: [{name: http, containerPort: 8080}]}]}}
 ---

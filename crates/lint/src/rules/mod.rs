@@ -1,6 +1,7 @@
 //! The rules, by what they look at.
 
 mod backends;
+mod cluster_selectors;
 mod dns;
 mod one_sided;
 mod pods;
@@ -13,6 +14,7 @@ use crate::context::Context;
 
 pub fn check(context: &Context<'_>) -> Vec<Finding> {
     let selectors::Found { mut findings, broken } = selectors::check(context);
+    findings.extend(cluster_selectors::check(context));
     findings.extend(one_sided::check(context, &broken));
     findings.extend(dns::check(context));
     findings.extend(services::check(context, &broken));

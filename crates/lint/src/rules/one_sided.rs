@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use kilter_model::{Cluster, Direction, Peer, Pod, PolicyRef, Protocol};
+use kilter_model::{Cluster, Direction, Peer, Pod, PolicyRef, PolicyRule, Protocol, Tier};
 use kilter_policy::naive::{Party, Query, Side, evaluate};
 use kilter_policy::{Reason, Verdict};
 use kilter_reach::{Connection, End};
@@ -88,16 +88,25 @@ impl Pair<'_> {
 
     fn names_peer(&self, side: &Side) -> bool {
         let Reason::Allowed { policy, direction, rule, .. } = &side.reason else { return false };
-        let Some(policy) = self.cluster.policy(&policy.name) else { return false };
-        let (rules, peer) = match direction {
-            Direction::Ingress => (&policy.ingress, self.from),
-            Direction::Egress => (&policy.egress, self.to),
+        let peer = match direction {
+            Direction::Ingress => self.from,
+            Direction::Egress => self.to,
         };
-        let rule = rules.as_ref().and_then(|it| it.get(*rule as usize - 1));
+        let rule = self.rule(policy, *direction, *rule as usize - 1);
         let Some(peers) = rule.and_then(|it| it.peers.as_ref()) else { return false };
         peers
             .iter()
             .any(|it| matches!(it, Peer::Pods { pods, .. } if !pods.is_empty() && pods.matches(&peer.labels)))
+    }
+
+    fn rule(&self, policy: &PolicyRef, direction: Direction, index: usize) -> Option<&PolicyRule> {
+        match policy.tier {
+            Tier::NetworkPolicy => self.cluster.policy(&policy.name)?.rules(direction)?.get(index),
+            Tier::Admin | Tier::Baseline => {
+                let policy = self.cluster.cluster_policy(&policy.name.name)?;
+                policy.rules(direction).get(index).map(|it| &it.matches)
+            }
+        }
     }
 }
 

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use kilter_manifests::Object;
-use kilter_model::{NetworkPolicy, Peer, Pod, PolicyRule, Protocol, Service, ServiceType};
+use kilter_model::{Action, NetworkPolicy, Peer, Pod, PolicyRule, Protocol, Service, ServiceType};
 use kilter_objects::endpoints::{ports_at, selects};
 use kilter_objects::expand::workload;
+use kilter_objects::value;
 use kilter_reach::{Connection, End};
 use serde_json::Value;
 
@@ -122,11 +123,19 @@ fn egress(context: &Context<'_>) -> Vec<Finding> {
             by_namespace.entry(policy.name.namespace.clone()).or_default().push(object);
         }
     }
+    for object in context.of_kind("ClusterNetworkPolicy") {
+        let Some(policy) = context.cluster.cluster_policy(value::name(&object.value)) else { continue };
+        let accepts = policy.egress.iter().filter(|it| it.action == Action::Accept && it.caveat.is_none());
+        if accepts.map(|it| &it.matches).any(is_everywhere) {
+            by_namespace.entry("".into()).or_default().push(object);
+        }
+    }
     let finding = |objects: Vec<&Object>| {
         let first = *objects.first()?;
+        let scope = if value::namespace(&first.value).is_empty() { "cluster" } else { "namespace" };
         let others = match objects.len() {
             1 => String::new(),
-            count => format!(" (and so do {} more policies of this namespace)", count - 1),
+            count => format!(" (and so do {} more policies of this {scope})", count - 1),
         };
         let message = format!(
             "{} lets its pods open connections to every address and port{others}",

@@ -1,4 +1,4 @@
-//! KLT001 and KLT002: selectors of policies that match nothing, and what they were meant to match.
+//! KLT001 and KLT002: selectors of NetworkPolicies that match nothing, and what they were meant to match.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -107,7 +107,8 @@ fn subject(context: &Context<'_>, object: &Object, policy: &NetworkPolicy) -> Op
     let finding =
         Finding::new(&POLICY_SELECTS_NOTHING, context.at(object, pointer), &title(&object.value), message);
     let near = meant(&policy.pod_selector, context.pods_of(namespace));
-    Some(explain(context, object, pointer, finding, near, None))
+    let (finding, selector) = explain(context, object, pointer, finding, near);
+    Some(Slip { finding, mend: mend(policy, None, selector) })
 }
 
 /// Where a peer stands in its policy.
@@ -144,7 +145,8 @@ fn peer_of(
     let place = context.at(object, &pointer);
     let finding = Finding::new(&PEER_MATCHES_NOTHING, place, &title(&object.value), message);
     let near = meant(pods, candidates.into_iter());
-    Some(explain(context, object, &pointer, finding, near, Some(*at)))
+    let (finding, selector) = explain(context, object, &pointer, finding, near);
+    Some(Slip { finding, mend: mend(policy, Some(*at), selector) })
 }
 
 fn in_namespaces(
@@ -171,7 +173,7 @@ fn set_peer(policy: &mut NetworkPolicy, at: &PeerAt, selector: &Selector) {
 }
 
 /// A selector with one value put right, and whom it then matches.
-struct Near {
+pub(super) struct Near {
     selector: Selector,
     key: Arc<str>,
     old: Arc<str>,
@@ -180,7 +182,7 @@ struct Near {
 }
 
 /// The only pods that a slip in one value can have meant; none where there are several candidates.
-fn meant<'p>(selector: &Selector, pods: impl Iterator<Item = &'p Pod>) -> Option<Near> {
+pub(super) fn meant<'p>(selector: &Selector, pods: impl Iterator<Item = &'p Pod>) -> Option<Near> {
     let mut found: Vec<Near> = vec![];
     for pod in pods {
         let Some(near) = put_right(selector, &pod.labels, pod.owner.to_string()) else { continue };
@@ -205,16 +207,19 @@ fn put_right(selector: &Selector, labels: &Labels, whom: String) -> Option<Near>
     Some(Near { selector, key: key.clone(), old, new: value.clone(), whom })
 }
 
-/// Says what was meant, where that is certain.
-fn explain(
+fn mend(policy: &NetworkPolicy, at: Option<PeerAt>, selector: Option<Selector>) -> Option<Mend> {
+    Some(Mend { policy: policy.name.clone(), at, selector: selector? })
+}
+
+/// Says what was meant, where that is certain, and hands back the selector that says so.
+pub(super) fn explain(
     context: &Context<'_>,
     object: &Object,
     pointer: &str,
     mut finding: Finding,
     near: Option<Near>,
-    at: Option<PeerAt>,
-) -> Slip {
-    let Some(Near { selector, key, old, new, whom }) = near else { return Slip { finding, mend: None } };
+) -> (Finding, Option<Selector>) {
+    let Some(Near { selector, key, old, new, whom }) = near else { return (finding, None) };
     finding.message += &format!("; {whom} has {key}={new}");
     let field = format!("{pointer}/matchLabels/{}", key.replace('~', "~0").replace('/', "~1"));
     let in_labels = object.value.pointer(&field).is_some();
@@ -228,5 +233,5 @@ fn explain(
         old: format!("{key}{separator}{old}"),
         new: format!("{key}{separator}{new}"),
     });
-    Slip { finding, mend: Some(Mend { policy: name(&object.value), at, selector }) }
+    (finding, Some(selector))
 }

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use kilter_model::{
-    Cluster, Direction, NetworkPolicy, Operator, Origin, Peer, Pod, PolicyPort, PolicyRef, PolicyRule,
-    PortSpec, Requirement, Selector, Tier,
+    Action, Cluster, ClusterTier, Direction, IpBlock, Operator, Origin, Peer, Pod, PolicyPort, PolicyRef,
+    PolicyRule, PortSpec, Requirement, Selector, Subject as PolicySubject, Tier,
 };
 use kilter_policy::Reason;
 use kilter_policy::naive::{self, Party, Query};
@@ -92,9 +92,8 @@ impl fmt::Display for Near {
 pub fn nearest(cluster: &Cluster, query: &Query, answer: &naive::Answer) -> [Option<Near>; 2] {
     let (from, to) = (pod(cluster, &query.from), pod(cluster, &query.to));
     let of = |side: &naive::Side, direction, pod: Option<&Pod>, peer: Option<&Pod>| {
-        let (Reason::Isolated { .. }, Some(pod), Some(peer)) = (&side.reason, pod, peer) else { return None };
-        let ends = Ends { cluster, direction, pod, peer, destination: to?, query };
-        ends.nearest()
+        let (Some(pod), Some(peer)) = (pod, peer) else { return None };
+        Ends { cluster, direction, pod, peer, destination: to?, query }.nearest(&side.reason)
     };
     [of(&answer.egress, Direction::Egress, from, to), of(&answer.ingress, Direction::Ingress, to, from)]
 }
@@ -117,38 +116,78 @@ struct Ends<'a> {
 }
 
 impl Ends<'_> {
-    /// A slip comes before a port, a port before another's label.
-    fn nearest(&self) -> Option<Near> {
-        let mut all = Vec::new();
-        for policy in self.cluster.policies_of(&self.pod.name.namespace) {
-            let rules = match self.direction {
-                Direction::Ingress => &policy.ingress,
-                Direction::Egress => &policy.egress,
-            };
-            for (number, rule) in (1..).zip(rules.iter().flatten()) {
-                let Some((distance, lacks)) = self.single_lack(policy, rule) else { continue };
-                let policy = PolicyRef { tier: Tier::NetworkPolicy, name: policy.name.clone() };
-                all.push((distance, Near { policy, rule: number, origin: rule.origin.clone(), lacks }));
+    /// A slip comes before a port, a port before another's label. Only rules that are asked can be
+    /// near: none of a NetworkPolicy where a ClusterNetworkPolicy has denied, none of tier Baseline
+    /// where a NetworkPolicy has.
+    fn nearest(&self, reason: &Reason) -> Option<Near> {
+        let mut all = self.of_tier(ClusterTier::Admin, reason);
+        match reason {
+            Reason::Isolated { .. } => all.extend(self.of_network_policies()),
+            Reason::Denied { policy, .. } if policy.tier == Tier::Baseline => {
+                all.extend(self.of_tier(ClusterTier::Baseline, reason));
             }
+            Reason::Denied { .. } => {}
+            _ => return None,
         }
         all.into_iter().min().map(|(_, near)| near)
     }
 
-    /// The only thing for which a rule does not match, and how grave it is.
-    fn single_lack(&self, policy: &NetworkPolicy, rule: &PolicyRule) -> Option<(u8, Lack)> {
-        let selected = mismatches(&policy.pod_selector, self.pod);
-        let mut lacks: Vec<Lack> = selected.into_iter().map(Lack::Selected).collect();
+    fn of_network_policies(&self) -> Vec<(u8, Near)> {
+        let mut all = Vec::new();
+        for policy in self.cluster.policies_of(&self.pod.name.namespace) {
+            for (number, rule) in (1..).zip(policy.rules(self.direction).unwrap_or_default()) {
+                let selected = mismatches(&policy.pod_selector, self.pod);
+                let selected = selected.into_iter().map(Lack::Selected).collect();
+                let Some(lacks) = self.lacks(selected, rule, Some(&policy.name.namespace)) else { continue };
+                all.extend(near(policy.reference(), number, rule, &lacks));
+            }
+        }
+        all
+    }
+
+    /// Rules that accept, of one tier, down to the one that decides.
+    fn of_tier(&self, tier: ClusterTier, reason: &Reason) -> Vec<(u8, Near)> {
+        let mut policies: Vec<_> = self.cluster.cluster_policies().filter(|it| it.tier == tier).collect();
+        policies.sort_by_key(|it| (it.priority, it.name.clone()));
+        let mut all = Vec::new();
+        for policy in policies {
+            for (number, rule) in (1..).zip(policy.rules(self.direction)) {
+                if matches!(reason, Reason::Denied { policy: by, rule, .. } if *by == policy.reference() && *rule == number) {
+                    return all;
+                }
+                let selected = self.unselected(&policy.subject);
+                let Some(lacks) = self.lacks(selected, &rule.matches, None) else { continue };
+                if lacks.is_empty() {
+                    // It leaves the connection to the next tier.
+                    return all;
+                }
+                if rule.action == Action::Accept && rule.caveat.is_none() {
+                    all.extend(near(policy.reference(), number, &rule.matches, &lacks));
+                }
+            }
+        }
+        all
+    }
+
+    /// Why a ClusterNetworkPolicy is not about this pod.
+    fn unselected(&self, subject: &PolicySubject) -> Vec<Lack> {
+        let namespace = self.namespace_mismatches(&subject.namespaces, &self.pod.name.namespace).into_iter();
+        namespace.chain(mismatches(&subject.pods, self.pod)).map(Lack::Selected).collect()
+    }
+
+    /// All for which a rule does not match; `None` where it is about no pods.
+    fn lacks(&self, selected: Vec<Lack>, rule: &PolicyRule, own_namespace: Option<&str>) -> Option<Vec<Lack>> {
+        let mut lacks = selected;
         if !self.port_matches(rule) {
             lacks.push(Lack::Port { allows: ports_text(rule, self.destination) });
         }
         if let Some(peers) = &rule.peers {
             let mut options: Vec<Vec<Lack>> =
-                peers.iter().filter_map(|it| self.peer_lacks(policy, it)).collect();
+                peers.iter().filter_map(|it| self.peer_lacks(own_namespace, it)).collect();
             options.sort_by_key(Vec::len);
             lacks.extend(options.into_iter().next()?);
         }
-        let [lack] = lacks.as_slice() else { return None };
-        Some((distance(lack), lack.clone()))
+        Some(lacks)
     }
 
     fn port_matches(&self, rule: &PolicyRule) -> bool {
@@ -164,29 +203,49 @@ impl Ends<'_> {
         rule.ports.as_ref().is_none_or(|ports| ports.iter().any(matches))
     }
 
-    /// `None` for a block: a pod is not meant by one.
-    fn peer_lacks(&self, policy: &NetworkPolicy, peer: &Peer) -> Option<Vec<Lack>> {
-        let Peer::Pods { namespaces, pods } = peer else { return None };
+    /// `None` for a block that the pod is not in: a pod is not meant by one.
+    fn peer_lacks(&self, own_namespace: Option<&str>, peer: &Peer) -> Option<Vec<Lack>> {
+        let (namespaces, pods) = match peer {
+            Peer::Pods { namespaces, pods } => (namespaces, pods),
+            Peer::IpBlock(block) => return self.is_in(block).then(Vec::new),
+            Peer::Nodes(_) => return None,
+        };
         let mut lacks: Vec<Lack> = mismatches(pods, self.peer).into_iter().map(Lack::PeerLabel).collect();
         let namespace = &self.peer.name.namespace;
-        match namespaces {
-            None if *namespace != policy.name.namespace => lacks.push(Lack::OtherNamespace {
-                wants: policy.name.namespace.to_string(),
-                has: namespace.to_string(),
-            }),
-            None => {}
-            Some(selector) => {
-                let labels =
-                    self.cluster.namespace(namespace).map(|it| it.labels.clone()).unwrap_or_default();
-                let failed = selector.requirements().iter().filter(|it| !it.matches(&labels));
-                lacks.extend(failed.map(|it| {
-                    let value = labels.get(&it.key).map(|it| &**it);
-                    Lack::NamespaceLabel(mismatch(it, value, namespace.to_string()))
+        match (namespaces, own_namespace) {
+            (None, Some(own)) if **namespace != *own => {
+                lacks.push(Lack::OtherNamespace { wants: own.to_owned(), has: namespace.to_string() });
+            }
+            (None, _) => {}
+            (Some(selector), _) => {
+                lacks.extend(self.namespace_mismatches(selector, namespace).into_iter().map(|mut it| {
+                    it.of = namespace.to_string();
+                    Lack::NamespaceLabel(it)
                 }));
             }
         }
         Some(lacks)
     }
+
+    fn is_in(&self, block: &IpBlock) -> bool {
+        let within = |address| block.cidr.contains(address) && !block.except.iter().any(|it| it.contains(address));
+        self.peer.addresses.iter().any(within)
+    }
+
+    /// The requirements that a namespace does not meet.
+    fn namespace_mismatches(&self, selector: &Selector, namespace: &str) -> Vec<Mismatch> {
+        let labels = self.cluster.namespace(namespace).map(|it| it.labels.clone()).unwrap_or_default();
+        let failed = selector.requirements().iter().filter(|it| !it.matches(&labels));
+        let value = |it: &Requirement| labels.get(&it.key).cloned();
+        failed.map(|it| mismatch(it, value(it).as_deref(), format!("namespace {namespace}"))).collect()
+    }
+}
+
+/// The rule, where it lacks one thing, and how grave that is.
+fn near(policy: PolicyRef, number: u32, rule: &PolicyRule, lacks: &[Lack]) -> Option<(u8, Near)> {
+    let [lack] = lacks else { return None };
+    let (origin, lacks) = (rule.origin.clone(), lack.clone());
+    Some((distance(lack), Near { policy, rule: number, origin, lacks }))
 }
 
 fn distance(lack: &Lack) -> u8 {
