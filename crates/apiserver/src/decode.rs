@@ -3,8 +3,11 @@
 mod duplicates;
 mod prune;
 
+use kilter_objects::FieldError;
+use kilter_objects::custom::Structural;
 use serde_json::Value;
 
+use crate::custom;
 use crate::request::FieldValidation;
 use crate::resources::Resource;
 use crate::status::Status;
@@ -66,17 +69,23 @@ pub fn object(
         value["metadata"] = Value::Object(Default::default());
     }
     *value = views::to_storage(resource, value.take());
-    prune::nulls(value);
     let cannot = |why: &dyn std::fmt::Display| {
         Status::bad_request(format!(
             "{0} in version \"{1}\" cannot be handled as a {0}: {why}",
             kind.kind, kind.version
         ))
     };
-    let unknown = kilter_objects::fit(value).map_err(|misfit| cannot(&misfit))?;
-    for path in &unknown {
-        prune::remove(value, path);
-    }
+    let unknown = match &resource.custom {
+        Some(custom) => custom_fields(&custom.now().structural, value).map_err(|misfit| cannot(&misfit))?,
+        None => {
+            prune::nulls(value);
+            let unknown = kilter_objects::fit(value).map_err(|misfit| cannot(&misfit))?;
+            for path in &unknown {
+                prune::remove(value, path);
+            }
+            unknown
+        }
+    };
     let problems = unknown.iter().map(|p| format!("unknown field {p:?}"));
     let problems: Vec<String> =
         problems.chain(duplicates.iter().map(|p| format!("duplicate field {p:?}"))).collect();
@@ -84,9 +93,21 @@ pub fn object(
         FieldValidation::Strict if !problems.is_empty() => {
             Err(cannot(&format_args!("strict decoding error: {}", problems.join(", "))))
         }
-        FieldValidation::Warn => Ok(problems),
-        _ => Ok(vec![]),
+        FieldValidation::Warn => Ok(custom::warnings(resource, value).into_iter().chain(problems).collect()),
+        _ => Ok(custom::warnings(resource, value)),
     }
+}
+
+/// Prunes an object of a custom resource: its metadata as everybody's, the rest by its schema.
+fn custom_fields(structural: &Structural, value: &mut Value) -> Result<Vec<String>, FieldError> {
+    prune::nulls(&mut value["metadata"]);
+    let metadata = serde_json::json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": value["metadata"]});
+    let mut unknown = kilter_objects::fit(&metadata)?;
+    for path in &unknown {
+        prune::remove(value, path);
+    }
+    unknown.extend(structural.prune(value));
+    Ok(unknown)
 }
 
 /// A field that must have one value, and has it when absent.

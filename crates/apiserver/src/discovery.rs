@@ -3,6 +3,7 @@
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 
+use crate::custom::Catalogue;
 use crate::negotiate::{self, Discovery};
 use crate::resources::Resource;
 use crate::respond::{self, Answer};
@@ -35,9 +36,9 @@ fn subresources(resource: &Resource) -> Vec<Sub> {
     own.chain(scale).chain(status).collect()
 }
 
-fn group_versions() -> Vec<(&'static str, &'static str)> {
+fn group_versions(served: &Catalogue) -> Vec<(&'static str, &'static str)> {
     let mut found: Vec<(&str, &str)> = Vec::new();
-    for resource in Resource::all() {
+    for resource in served.all() {
         let it = (resource.kind.group, resource.kind.version);
         if !found.contains(&it) {
             found.push(it);
@@ -50,14 +51,23 @@ fn group_version(group: &str, version: &str) -> String {
     if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") }
 }
 
-fn resources_of<'a>(group: &'a str, version: &'a str) -> impl Iterator<Item = &'static Resource> + use<'a> {
-    Resource::all().iter().filter(move |r| r.kind.group == group && r.kind.version == version)
+fn resources_of(served: &Catalogue, group: &str, version: &str) -> Vec<&'static Resource> {
+    served.all().into_iter().filter(|r| r.kind.group == group && r.kind.version == version).collect()
+}
+
+/// The names that stand for several resources (`kubectl get all`).
+fn categories(resource: &Resource) -> Vec<String> {
+    match &resource.custom {
+        Some(custom) => custom.now().categories.clone(),
+        None if resource.kind.in_all => vec!["all".to_owned()],
+        None => vec![],
+    }
 }
 
 /// `/api`.
-pub fn core(headers: &HeaderMap) -> Result<Answer, Status> {
+pub fn core(served: &Catalogue, headers: &HeaderMap) -> Result<Answer, Status> {
     match negotiate::discovery(headers)? {
-        Discovery::Aggregated => Ok(aggregated(|group| group.is_empty())),
+        Discovery::Aggregated => Ok(aggregated(served, |group| group.is_empty())),
         Discovery::Legacy => Ok(respond::json(
             StatusCode::OK,
             &json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}),
@@ -66,11 +76,11 @@ pub fn core(headers: &HeaderMap) -> Result<Answer, Status> {
 }
 
 /// `/apis`.
-pub fn groups(headers: &HeaderMap) -> Result<Answer, Status> {
+pub fn groups(served: &Catalogue, headers: &HeaderMap) -> Result<Answer, Status> {
     match negotiate::discovery(headers)? {
-        Discovery::Aggregated => Ok(aggregated(|group| !group.is_empty())),
+        Discovery::Aggregated => Ok(aggregated(served, |group| !group.is_empty())),
         Discovery::Legacy => {
-            let groups: Vec<Value> = named_groups().into_iter().map(group_value).collect();
+            let groups: Vec<Value> = named_groups(served).into_iter().map(|group| group_value(served, group)).collect();
             Ok(respond::json(
                 StatusCode::OK,
                 &json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}),
@@ -79,12 +89,18 @@ pub fn groups(headers: &HeaderMap) -> Result<Answer, Status> {
     }
 }
 
-fn named_groups() -> Vec<&'static str> {
-    group_versions().into_iter().map(|(group, _)| group).filter(|g| !g.is_empty()).collect()
+fn named_groups(served: &Catalogue) -> Vec<&'static str> {
+    let mut found = Vec::new();
+    for (group, _) in group_versions(served) {
+        if !group.is_empty() && !found.contains(&group) {
+            found.push(group);
+        }
+    }
+    found
 }
 
-fn group_value(group: &str) -> Value {
-    let versions: Vec<Value> = group_versions()
+fn group_value(served: &Catalogue, group: &str) -> Value {
+    let versions: Vec<Value> = group_versions(served)
         .into_iter()
         .filter(|(g, _)| *g == group)
         .map(|(g, v)| json!({"groupVersion": group_version(g, v), "version": v}))
@@ -96,11 +112,11 @@ fn group_value(group: &str) -> Value {
 ///
 /// # Errors
 /// 404.
-pub fn group(name: &str) -> Result<Answer, Status> {
-    if !named_groups().contains(&name) {
+pub fn group(served: &Catalogue, name: &str) -> Result<Answer, Status> {
+    if !named_groups(served).contains(&name) {
         return Err(Status::unknown_path());
     }
-    let mut value = group_value(name);
+    let mut value = group_value(served, name);
     value["kind"] = "APIGroup".into();
     value["apiVersion"] = "v1".into();
     Ok(respond::json(StatusCode::OK, &value))
@@ -110,17 +126,17 @@ pub fn group(name: &str) -> Result<Answer, Status> {
 ///
 /// # Errors
 /// 404.
-pub fn resources(group: &str, version: &str) -> Result<Answer, Status> {
+pub fn resources(served: &Catalogue, group: &str, version: &str) -> Result<Answer, Status> {
     let mut list = Vec::new();
-    for resource in resources_of(group, version) {
+    for resource in resources_of(served, group, version) {
         let kind = resource.kind;
         let mut entry = json!({"name": kind.plural, "singularName": kind.singular, "namespaced": kind.namespaced,
             "kind": kind.kind, "verbs": VERBS, "storageVersionHash": format!("{}.{}", kind.group, kind.kind)});
         if !kind.short_names.is_empty() {
             entry["shortNames"] = json!(kind.short_names);
         }
-        if kind.in_all {
-            entry["categories"] = json!(["all"]);
+        if !categories(resource).is_empty() {
+            entry["categories"] = json!(categories(resource));
         }
         list.push(entry);
         for sub in subresources(resource) {
@@ -141,10 +157,10 @@ pub fn resources(group: &str, version: &str) -> Result<Answer, Status> {
     Ok(respond::json(StatusCode::OK, &value))
 }
 
-fn aggregated(wanted: impl Fn(&str) -> bool) -> Answer {
+fn aggregated(served: &Catalogue, wanted: impl Fn(&str) -> bool) -> Answer {
     let mut groups: Vec<Value> = Vec::new();
-    for (group, version) in group_versions().into_iter().filter(|(g, _)| wanted(g)) {
-        let resources: Vec<Value> = resources_of(group, version).map(aggregated_resource).collect();
+    for (group, version) in group_versions(served).into_iter().filter(|(g, _)| wanted(g)) {
+        let resources: Vec<Value> = resources_of(served, group, version).into_iter().map(aggregated_resource).collect();
         let version = json!({"version": version, "resources": resources, "freshness": "Current"});
         match groups.iter_mut().find(|g| g["metadata"]["name"] == group) {
             Some(found) => found["versions"].as_array_mut().map(|v| v.push(version)).unwrap_or_default(),
@@ -171,8 +187,8 @@ fn aggregated_resource(resource: &Resource) -> Value {
     if !kind.short_names.is_empty() {
         entry["shortNames"] = json!(kind.short_names);
     }
-    if kind.in_all {
-        entry["categories"] = json!(["all"]);
+    if !categories(resource).is_empty() {
+        entry["categories"] = json!(categories(resource));
     }
     let subs: Vec<Value> = subresources(resource)
         .into_iter()

@@ -49,7 +49,7 @@ pub async fn run(registry: Arc<Registry>, stop: CancellationToken) {
 }
 
 fn sweep(registry: &Registry) {
-    for resource in Resource::all().iter().filter(|r| r.is_storage()) {
+    for resource in registry.store.resources() {
         for object in registry.store.list(resource, None).1 {
             consider(registry, resource, &object, false);
         }
@@ -153,7 +153,7 @@ enum Owner {
 fn owner(registry: &Registry, reference: &Value) -> Owner {
     let text = |key: &str| reference[key].as_str().unwrap_or_default();
     // Of kinds that are not served here nothing is known, so nothing is concluded.
-    if Resource::of_kind(text("apiVersion"), text("kind")).is_none() {
+    if registry.store.catalogue().of_kind(text("apiVersion"), text("kind")).is_none() {
         return Owner::Solid;
     }
     let Some((resource, key)) = registry.store.place_of(text("uid")) else { return Owner::Absent };

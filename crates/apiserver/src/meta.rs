@@ -139,7 +139,7 @@ pub fn carry_over(resource: &Resource, before: &Value, value: &mut Value) -> Res
     for fixed in ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"] {
         let old = &before["metadata"][fixed];
         let new = &value["metadata"][fixed];
-        if !new.is_null() && new != old && fixed != "uid" {
+        if !new.is_null() && !same(new, old) && fixed != "uid" {
             causes.push(Cause::invalid(format!("metadata.{fixed}"), new, "field is immutable"));
         }
         let old = old.clone();
@@ -165,6 +165,12 @@ pub fn carry_over(resource: &Resource, before: &Value, value: &mut Value) -> Res
     Ok(())
 }
 
+/// Whether two values are one: a moment may be written in several ways (`Z`, `+00:00`).
+fn same(a: &Value, b: &Value) -> bool {
+    let moment = |value: &Value| value.as_str().and_then(|text| text.parse::<Timestamp>().ok());
+    a == b || moment(a).is_some_and(|a| Some(a) == moment(b))
+}
+
 fn set_or_remove(map: &mut Map<String, Value>, key: &str, value: Value) {
     if value.is_null() {
         map.remove(key);
@@ -173,9 +179,12 @@ fn set_or_remove(map: &mut Map<String, Value>, key: &str, value: Value) {
     }
 }
 
-/// Counts a change of what is wanted: anything but metadata and status.
+/// Counts a change of what is wanted: anything but metadata and status. A custom resource without
+/// that subresource has no status that is not wanted.
 pub fn bump_generation(resource: &Resource, before: &Value, value: &mut Value) {
-    if resource.generation && wanted_differs(before, value) {
+    let status_counts = resource.custom.is_some() && !resource.kind.status;
+    let status_differs = status_counts && before["status"] != value["status"];
+    if resource.generation && (status_differs || wanted_differs(before, value)) {
         let generation = before["metadata"]["generation"].as_i64().unwrap_or(0) + 1;
         metadata(value).insert("generation".into(), generation.into());
     }

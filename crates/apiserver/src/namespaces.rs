@@ -33,7 +33,7 @@ pub async fn run(registry: Arc<Registry>, stop: CancellationToken) {
 /// Deletes what is in a namespace, and lets the namespace go when nothing is.
 fn empty(registry: &Registry, namespace: &Object) -> Result<(), Status> {
     let mut left = 0;
-    for resource in Resource::all().iter().filter(|r| r.is_storage() && r.kind.namespaced) {
+    for resource in registry.store.resources().into_iter().filter(|r| r.kind.namespaced) {
         for object in registry.store.list(resource, Some(&namespace.key.name)).1 {
             left += 1;
             if object.deleting {

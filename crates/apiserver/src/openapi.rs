@@ -1,7 +1,7 @@
 //! OpenAPI v3: the operations, the options they take, and the schemas of the kinds, from which
 //! `kubectl explain` reads and by which fields are checked here (`fieldValidation`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::OnceLock;
 
@@ -10,12 +10,13 @@ use http::StatusCode;
 use kilter_objects::schema;
 use serde_json::{Map, Value, json};
 
+use crate::custom::Catalogue;
 use crate::resources::Resource;
 use crate::respond::{self, Answer};
 use crate::status::Status;
 
-/// A document per group and version, by its path, written once.
-fn documents() -> &'static BTreeMap<String, Bytes> {
+/// A document per group and version of the published list, by its path, written once.
+fn built_in() -> &'static BTreeMap<String, Bytes> {
     static DOCUMENTS: OnceLock<BTreeMap<String, Bytes>> = OnceLock::new();
     DOCUMENTS.get_or_init(|| {
         let mut resources: BTreeMap<String, Vec<&Resource>> = BTreeMap::new();
@@ -26,10 +27,25 @@ fn documents() -> &'static BTreeMap<String, Bytes> {
     })
 }
 
+/// All documents: those with custom resources are written anew, for definitions change.
+fn documents(served: &Catalogue) -> BTreeMap<String, Bytes> {
+    let mut documents = built_in().clone();
+    let all = served.all();
+    for path in all.iter().filter(|r| r.custom.is_some()).map(|r| base(r)).collect::<BTreeSet<_>>() {
+        documents.insert(path.clone(), with_custom(&all, &path));
+    }
+    documents
+}
+
+fn with_custom(all: &[&'static Resource], path: &str) -> Bytes {
+    let of: Vec<&Resource> = all.iter().copied().filter(|r| base(r) == path).collect();
+    document_of(&of).to_string().into()
+}
+
 /// `/openapi/v3`.
-pub fn index() -> Answer {
+pub fn index(served: &Catalogue) -> Answer {
     let mut paths = Map::new();
-    for (path, document) in documents() {
+    for (path, document) in documents(served) {
         // By the hash clients know whether the document that they have is still the right one.
         let mut hasher = DefaultHasher::new();
         document.hash(&mut hasher);
@@ -43,9 +59,13 @@ pub fn index() -> Answer {
 ///
 /// # Errors
 /// 404.
-pub fn document(group: &str, version: &str) -> Result<Answer, Status> {
-    let document = documents().get(&path_of(group, version)).ok_or_else(Status::unknown_path)?;
-    Ok(respond::json_bytes(StatusCode::OK, document.clone()))
+pub fn document(served: &Catalogue, group: &str, version: &str) -> Result<Answer, Status> {
+    let (path, all) = (path_of(group, version), served.all());
+    let document = match all.iter().any(|r| r.custom.is_some() && base(r) == path) {
+        true => with_custom(&all, &path),
+        false => built_in().get(&path).ok_or_else(Status::unknown_path)?.clone(),
+    };
+    Ok(respond::json_bytes(StatusCode::OK, document))
 }
 
 fn path_of(group: &str, version: &str) -> String {
@@ -66,7 +86,14 @@ fn document_of(resources: &[&Resource]) -> Value {
         paths.insert(collection, collection_path(resource));
         match schema::definition_of(kind) {
             Some(name) => add_schema(name, &mut schemas),
-            None => drop(schemas.insert(schema_name(resource), open_schema(resource))),
+            None => {
+                let schema = match &resource.custom {
+                    Some(custom) => custom_schema(resource, custom.now().structural.schema()),
+                    None => open_schema(resource),
+                };
+                add_references(&schema, &mut schemas);
+                schemas.insert(schema_name(resource), schema);
+            }
         }
     }
     json!({"openapi": "3.0.0", "info": {"title": "Kilter", "version": env!("CARGO_PKG_VERSION")},
@@ -105,7 +132,15 @@ fn schema_name(resource: &Resource) -> String {
     if let Some(name) = schema::definition_of(resource.kind) {
         return name.to_owned();
     }
-    format!("{}.{}.{}", resource.kind.group, resource.kind.version, resource.kind.kind)
+    // As Kubernetes names them: `example.acme.v1.Widget`.
+    let reversed: Vec<&str> = resource.kind.group.rsplit('.').collect();
+    format!("{}.{}.{}", reversed.join("."), resource.kind.version, resource.kind.kind)
+}
+
+fn custom_schema(resource: &Resource, schema: &Value) -> Value {
+    let mut schema = schema.clone();
+    schema["x-kubernetes-group-version-kind"] = json!([gvk(resource)]);
+    schema
 }
 
 /// For a kind whose fields are not described here.

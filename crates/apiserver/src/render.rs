@@ -101,7 +101,7 @@ impl Renderer {
         }
         let (kind, api_version) = match self.form {
             Form::Metadata => ("PartialObjectMetadataList".to_owned(), "meta.k8s.io/v1".to_owned()),
-            _ => (format!("{}List", self.resource.kind.kind), self.resource.kind.api_version()),
+            _ => (self.resource.list_kind(), self.resource.kind.api_version()),
         };
         let head = json!({"kind": kind, "apiVersion": api_version, "metadata": metadata}).to_string();
         let head = format!("{},\"items\":[", &head[..head.len() - 1]);

@@ -5,6 +5,9 @@ use std::sync::OnceLock;
 
 use kilter_objects::EVENT_VIEW;
 use kilter_objects::kinds::{self, KINDS, Kind};
+use kilter_objects::schema::{self, Type};
+
+use crate::custom::Custom;
 
 /// A resource: a collection of objects of one kind, at one URL.
 #[derive(Debug)]
@@ -21,6 +24,8 @@ pub struct Resource {
     pub stored_as: (&'static str, &'static str),
     /// Subresources beyond `status` and `scale`.
     pub subresources: &'static [Subresource],
+    /// What its definition says, where it is a custom resource.
+    pub custom: Option<Custom>,
 }
 
 /// A subresource with a handler of its own.
@@ -135,6 +140,7 @@ fn describe(kind: &'static Kind) -> Resource {
         fields,
         stored_as,
         subresources: if kind.kind == "Pod" { POD_SUBRESOURCES } else { &[] },
+        custom: None,
     }
 }
 
@@ -174,9 +180,28 @@ impl Resource {
         }
     }
 
-    /// Whether it keeps objects under its own name.
+    /// Whether objects are kept as it shows them, whatever version they were written in.
     pub fn is_storage(&self) -> bool {
-        self.stored_as == (self.kind.group, self.kind.plural)
+        match &self.custom {
+            Some(custom) => custom.now().only,
+            None => self.stored_as == (self.kind.group, self.kind.plural),
+        }
+    }
+
+    /// The kind of a list.
+    pub fn list_kind(&self) -> String {
+        match &self.custom {
+            Some(custom) => custom.now().list_kind.clone(),
+            None => format!("{}List", self.kind.kind),
+        }
+    }
+
+    /// Calls `use_type` with how its objects merge.
+    pub(crate) fn with_type<T>(&self, use_type: impl FnOnce(Type<'_>) -> T) -> T {
+        match &self.custom {
+            Some(custom) => use_type(custom.now().structural.merging()),
+            None => use_type(schema::of(self.kind)),
+        }
     }
 
     /// Where a selectable field is in the index of an object; `None` for a field that is not selectable.

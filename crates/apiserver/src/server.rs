@@ -21,12 +21,18 @@ use crate::kubelet::KubeletClient;
 use crate::registry::Registry;
 use crate::status::Status;
 use crate::store::Store;
-use crate::{bootstrap, gc, handlers, namespaces};
+use crate::{bootstrap, custom, gc, handlers, namespaces};
 
 /// How long a client may take for the TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long a connection may be idle, or take to send the head of a request.
 const IDLE: Duration = Duration::from_secs(90);
+/// How large the head of a request may be: a URL with selectors, a token, and room.
+const HEAD: usize = 64 * 1024;
+/// How many headers a request may have.
+const HEADERS: usize = 100;
+/// How much of its answers a stream holds for a client that does not read.
+const SEND: usize = 64 * 1024;
 /// How long connections may take to end when the server does.
 const FAREWELL: Duration = Duration::from_secs(2);
 /// How many connections are held at once; more wait to be accepted.
@@ -112,6 +118,7 @@ impl ApiServer {
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         tasks.spawn(gc::run(registry.clone(), stop.clone()));
         tasks.spawn(namespaces::run(registry.clone(), stop.clone()));
+        tasks.spawn(custom::run(registry.clone(), stop.clone()));
         tasks.spawn(bootstrap::keep(registry.clone(), cluster_ip, config.advertise, stop.clone()));
         let api = Arc::new(Api { registry, tokens: Tokens::new(config.tokens), kubelet, stop: stop.clone() });
         let places = Arc::new(Semaphore::new(CONNECTIONS));
@@ -193,8 +200,10 @@ async fn serve(
         async move { Ok::<_, std::convert::Infallible>(handlers::handle(api, request).await) }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(IDLE);
-    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(STREAMS).keep_alive_interval(IDLE);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(IDLE).max_headers(HEADERS).max_buf_size(HEAD);
+    let mut http2 = builder.http2();
+    http2.timer(TokioTimer::new()).max_concurrent_streams(STREAMS).max_header_list_size(HEAD as u32);
+    http2.keep_alive_interval(IDLE).max_send_buf_size(SEND);
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(tls), service);
     let mut connection = std::pin::pin!(connection);
     tokio::select! {

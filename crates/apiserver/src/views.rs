@@ -1,4 +1,5 @@
-//! The one kind that is served in two versions: `events.k8s.io/v1` Events are kept as core Events.
+//! Kinds that are served in several versions: `events.k8s.io/v1` Events are kept as core Events,
+//! custom resources in the version that their definition says.
 
 use serde_json::{Map, Value};
 
@@ -20,6 +21,9 @@ pub fn to_storage(resource: &Resource, value: Value) -> Value {
     if resource.is_storage() {
         return value;
     }
+    if let Some(custom) = &resource.custom {
+        return in_version(value, &custom.now().stored);
+    }
     let mut stored = rename(value, |key| RENAMED.iter().find(|(new, _)| *new == key).map(|(_, old)| *old));
     stored["apiVersion"] = "v1".into();
     // The core kind requires it, the newer one does not.
@@ -34,9 +38,18 @@ pub fn from_storage(resource: &Resource, value: Value) -> Value {
     if resource.is_storage() {
         return value;
     }
+    if resource.custom.is_some() {
+        return in_version(value, &resource.kind.api_version());
+    }
     let mut shown = rename(value, |key| RENAMED.iter().find(|(_, old)| *old == key).map(|(new, _)| *new));
     shown["apiVersion"] = resource.kind.api_version().into();
     shown
+}
+
+/// Versions of a custom resource differ in their name only (conversion strategy None).
+fn in_version(mut value: Value, api_version: &str) -> Value {
+    value["apiVersion"] = api_version.into();
+    value
 }
 
 fn rename(value: Value, name: impl Fn(&str) -> Option<&'static str>) -> Value {

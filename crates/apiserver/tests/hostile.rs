@@ -168,3 +168,120 @@ async fn a_client_that_says_nothing_holds_up_nobody() {
         .await
         .expect("it stops with them connected");
 }
+
+/// A connection over TLS on which a test writes what it likes.
+async fn raw(server: &Server) -> tokio_rustls::client::TlsStream<TcpStream> {
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in kilter_apiserver::pki::certificates(&server.pki.ca_certificate).expect("the CA") {
+        roots.add(certificate).expect("a CA");
+    }
+    let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = config.expect("TLS").with_root_certificates(roots).with_no_client_auth();
+    let tcp = TcpStream::connect(server.handle.addresses[0]).await.expect("connected");
+    let name = rustls::pki_types::ServerName::try_from("localhost").expect("a name");
+    let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(config));
+    within("a handshake", connector.connect(name, tcp)).await.expect("TLS")
+}
+
+/// The status line that comes back for what is written, whether or not all of it is taken.
+async fn answer_to(server: &Server, pieces: impl IntoIterator<Item = Vec<u8>>) -> String {
+    let (mut read, mut write) = tokio::io::split(raw(server).await);
+    let pieces: Vec<Vec<u8>> = pieces.into_iter().collect();
+    let writing = tokio::spawn(async move {
+        for piece in pieces {
+            if write.write_all(&piece).await.is_err() {
+                break;
+            }
+        }
+        write
+    });
+    let mut answer = vec![0; 64];
+    let length = within("an answer", read.read(&mut answer)).await.unwrap_or(0);
+    writing.abort();
+    String::from_utf8_lossy(&answer[..length]).split("\r\n").next().unwrap_or_default().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn floods_are_refused_before_they_are_kept() {
+    let server = Server::start();
+    let token = &server.pki.admin_token;
+    let head = format!("POST {MAPS} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\n");
+    let many: String = (0..2000).map(|i| format!("X-{i}: y\r\n")).collect();
+    let answer = answer_to(&server, [format!("{head}{many}\r\n").into_bytes()]).await;
+    assert!(answer.contains(" 431 "), "many headers: {answer}");
+    let large = format!("{head}X: {}\r\n\r\n", "y".repeat(1 << 20));
+    let answer = answer_to(&server, [large.into_bytes()]).await;
+    assert!(answer.contains(" 431 "), "a large header: {answer}");
+    let long = format!("GET {MAPS}?labelSelector={} HTTP/1.1\r\nHost: x\r\n\r\n", "a".repeat(1 << 20));
+    let answer = answer_to(&server, [long.into_bytes()]).await;
+    assert!(answer.contains(" 431 ") || answer.contains(" 414 "), "a long URL: {answer}");
+    // A body that does not say how long it is, and goes on.
+    let chunk = [b"100000\r\n".to_vec(), vec![b' '; 1 << 20], b"\r\n".to_vec()].concat();
+    let body = std::iter::repeat_n(chunk, 12).chain([b"0\r\n\r\n".to_vec()]);
+    let answer = answer_to(&server, [format!("{head}Transfer-Encoding: chunked\r\n\r\n").into_bytes()].into_iter().chain(body)).await;
+    assert!(answer.contains(" 413 "), "a long body: {answer}");
+    let maps = Api::<ConfigMap>::default_namespaced(server.client().await);
+    within("a list", maps.list(&ListParams::default())).await.expect("others are undisturbed");
+    server.handle.shutdown().await;
+}
+
+/// Kilobytes of this process that are in memory.
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("readable");
+    let line = status.lines().find(|l| l.starts_with("VmRSS:")).expect("a line");
+    line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("a number")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_watches_all_hear_of_a_change_and_cost_little() {
+    /// As many as the server takes on one connection, a few left for other requests.
+    const EACH: usize = 240;
+    const CLIENTS: usize = 5;
+    let server = Server::start();
+    let before = resident();
+    let mut watches = Vec::new();
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        let client = server.client().await;
+        for _ in 0..EACH {
+            let request = Request::builder().uri(format!("{MAPS}?watch=true&resourceVersion=0&timeoutSeconds=600"));
+            let answer = within("a watch", client.send(request.body(Body::empty()).expect("a request"))).await;
+            watches.push(answer.expect("a watch").into_body().into_data_stream());
+        }
+        clients.push(client);
+    }
+    let map: ConfigMap = serde_json::from_value(json!({"metadata": {"name": "news"}})).expect("a map");
+    let maps = Api::<ConfigMap>::default_namespaced(clients[0].clone());
+    within("a write", maps.create(&PostParams::default(), &map)).await.expect("created");
+    for watch in &mut watches {
+        let piece = within("the news", watch.next()).await.expect("an event").expect("readable");
+        assert!(String::from_utf8_lossy(&piece).contains("news"), "{piece:?}");
+    }
+    let grown = resident().saturating_sub(before);
+    // Both ends of each watch are in this process.
+    assert!(grown < 150 * 1024, "{} watches take {grown} KiB", watches.len());
+    drop(watches);
+    within("a list", maps.list(&ListParams::default())).await.expect("listed");
+    tokio::time::timeout(Duration::from_secs(10), server.handle.shutdown()).await.expect("it stops");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn heads_that_never_end_hold_up_nobody() {
+    let server = Server::start();
+    let mut slow = Vec::new();
+    for i in 0..200 {
+        let mut connection = raw(&server).await;
+        connection.write_all(format!("GET {MAPS} HTTP/1.1\r\nX-{i}: ").as_bytes()).await.expect("written");
+        slow.push(connection);
+    }
+    let maps = Api::<ConfigMap>::default_namespaced(server.client().await);
+    for _ in 0..20 {
+        within("a list", maps.list(&ListParams::default())).await.expect("listed");
+    }
+    for connection in &mut slow {
+        connection.write_all(b"a").await.expect("written");
+    }
+    within("a list", maps.list(&ListParams::default())).await.expect("listed");
+    tokio::time::timeout(Duration::from_secs(10), server.handle.shutdown()).await.expect("it stops with them connected");
+}

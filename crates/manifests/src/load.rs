@@ -4,6 +4,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use kilter_model::Origin;
+use kilter_objects::custom::Definitions;
 use kilter_objects::{kinds, list_items};
 use serde_json::Value;
 
@@ -212,27 +213,40 @@ fn flatten(value: Value, origin: &Origin, objects: &mut Vec<Object>) -> Result<(
 /// Fills in the namespace of a namespaced object, and removes one that has no meaning. Objects of
 /// kinds unknown here stay as they are.
 fn in_namespace(mut object: Object, default: &str) -> Object {
-    let Some(kind) = kinds::of(&object.value) else { return object };
+    if let Some(kind) = kinds::of(&object.value) {
+        scope(&mut object, kind.namespaced, default);
+    }
+    object
+}
+
+fn scope(object: &mut Object, namespaced: bool, default: &str) {
     if let Some(metadata) = object.value.get_mut("metadata").and_then(Value::as_object_mut) {
         // What is no name at all is left for validation to refuse.
         let named = match metadata.get("namespace") {
             None | Some(Value::Null) => false,
             Some(name) => name.as_str() != Some(""),
         };
-        if !kind.namespaced {
+        if !namespaced {
             metadata.remove("namespace");
         } else if !named {
             metadata.insert("namespace".into(), default.into());
         }
     }
-    object
 }
 
 fn finish(objects: Vec<Object>, mut warnings: Vec<Warning>, options: &Options) -> Result<Loaded, Error> {
-    let (objects, unsupported): (Vec<_>, Vec<_>) =
-        objects.into_iter().partition(|o| kinds::of(&o.value).is_some());
+    let definitions = Definitions::of(objects.iter().map(|o| &o.value));
+    let (mut objects, unsupported): (Vec<_>, Vec<_>) = objects
+        .into_iter()
+        .partition(|o| kinds::of(&o.value).is_some() || definitions.of_object(&o.value).is_some());
+    for object in &mut objects {
+        if let Some((_, namespaced)) = definitions.of_object(&object.value) {
+            scope(object, namespaced, &options.namespace);
+        }
+    }
     let mut lines = Lines::default();
-    let invalid: Vec<Invalid> = objects.iter().filter_map(|it| invalid(it, &mut lines)).collect();
+    let invalid: Vec<Invalid> =
+        objects.iter().filter_map(|it| invalid(it, &definitions, &mut lines)).collect();
     if !invalid.is_empty() && !options.tolerant {
         return Err(Error::Invalid(invalid));
     }
@@ -246,8 +260,14 @@ fn finish(objects: Vec<Object>, mut warnings: Vec<Warning>, options: &Options) -
     }
     for object in &objects {
         let mut value = object.value.clone();
-        kilter_objects::default(&mut value);
-        warnings.extend(kilter_objects::unknown_fields(&value).into_iter().map(|field| {
+        let unknown = match definitions.of_object(&value) {
+            Some((schema, _)) => schema.prune(&mut value),
+            None => {
+                kilter_objects::default(&mut value);
+                kilter_objects::unknown_fields(&value)
+            }
+        };
+        warnings.extend(unknown.into_iter().map(|field| {
             let origin = lines.of_field(&object.value, &object.origin, &field);
             Warning::UnknownField { object: title(&object.value), field, origin }
         }));
@@ -255,10 +275,19 @@ fn finish(objects: Vec<Object>, mut warnings: Vec<Warning>, options: &Options) -
     Ok(Loaded { objects, unsupported, warnings })
 }
 
-fn invalid(object: &Object, lines: &mut Lines) -> Option<Invalid> {
+fn invalid(object: &Object, definitions: &Definitions, lines: &mut Lines) -> Option<Invalid> {
     let mut value = object.value.clone();
-    kilter_objects::default(&mut value);
-    let faults = kilter_objects::validate(&value).into_iter();
+    let faults = match definitions.of_object(&value) {
+        Some((schema, _)) => {
+            schema.default(&mut value);
+            schema.validate(&value)
+        }
+        None => {
+            kilter_objects::default(&mut value);
+            kilter_objects::validate(&value)
+        }
+    };
+    let faults = faults.into_iter();
     let placed = faults.map(|fault| (lines.of_field(&object.value, &object.origin, &fault.field), fault));
     let faults: Vec<_> = placed.collect();
     (!faults.is_empty()).then(|| Invalid { object: title(&object.value), faults })

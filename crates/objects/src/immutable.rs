@@ -17,6 +17,9 @@ fn fixed(kind: &Kind) -> &'static [&'static str] {
         ("scheduling.k8s.io", _) => &["value", "preemptionPolicy"],
         ("storage.k8s.io", _) => &["provisioner", "parameters", "reclaimPolicy", "volumeBindingMode"],
         ("apps", "ControllerRevision") => &["data"],
+        ("apiextensions.k8s.io", _) => {
+            &["spec.group", "spec.scope", "spec.names.kind", "spec.names.plural"]
+        }
         _ => &[],
     }
 }

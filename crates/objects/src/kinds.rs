@@ -139,6 +139,7 @@ pub const KINDS: &[Kind] = &[
     kind(RBAC, "ClusterRoleBinding", ("clusterrolebindings", "clusterrolebinding"), &[], Stores).cluster_scoped(),
     kind(("coordination.k8s.io", "v1"), "Lease", ("leases", "lease"), &[], Stores),
     kind(("scheduling.k8s.io", "v1"), "PriorityClass", ("priorityclasses", "priorityclass"), &["pc"], Stores).cluster_scoped(),
+    kind(("apiextensions.k8s.io", "v1"), "CustomResourceDefinition", ("customresourcedefinitions", "customresourcedefinition"), &["crd", "crds"], Acts).cluster_scoped().with_status(),
     kind(("storage.k8s.io", "v1"), "StorageClass", ("storageclasses", "storageclass"), &["sc"], Stores).cluster_scoped(),
 ];
 

@@ -8,6 +8,7 @@
 mod api;
 pub mod apply;
 pub mod convert;
+pub mod custom;
 mod defaults;
 pub mod endpoints;
 mod error;

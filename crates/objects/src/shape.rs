@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::{apps, autoscaling, batch, coordination, core, discovery, networking, policy, rbac};
 use k8s_openapi::api::{events, scheduling, storage};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions;
 use k8s_openapi::schemars::{JsonSchema, Schema, SchemaGenerator};
 use k8s_openapi::serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -129,6 +130,9 @@ pub(crate) fn of(kind: &Kind) -> Option<Shape> {
         ("coordination.k8s.io", "v1", "Lease") => shape::<coordination::v1::Lease>(),
         ("scheduling.k8s.io", "v1", "PriorityClass") => shape::<scheduling::v1::PriorityClass>(),
         ("storage.k8s.io", "v1", "StorageClass") => shape::<storage::v1::StorageClass>(),
+        ("apiextensions.k8s.io", "v1", "CustomResourceDefinition") => {
+            shape::<apiextensions::v1::CustomResourceDefinition>()
+        }
         ("policy.networking.k8s.io", "v1alpha2", "ClusterNetworkPolicy") => shape::<api::ClusterNetworkPolicy>(),
         ("events.k8s.io", "v1", "Event") => shape::<events::v1::Event>(),
         _ => return None,

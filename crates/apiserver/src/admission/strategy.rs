@@ -7,6 +7,12 @@ use crate::resources::Resource;
 /// Resets what clients do not decide about a new object and fills in what the server decides.
 pub fn prepare_create(resource: &Resource, value: &mut Value) {
     let kind = resource.kind;
+    if resource.custom.is_some() {
+        if kind.status && let Some(value) = value.as_object_mut() {
+            value.remove("status");
+        }
+        return;
+    }
     match (kind.group, kind.kind) {
         // A kubelet registers its node with its status.
         ("", "Node") => return,

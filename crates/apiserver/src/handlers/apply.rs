@@ -3,7 +3,6 @@
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
 use kilter_objects::apply::{self, Applier, Conflict, Manager, Operation, Refusal};
-use kilter_objects::schema;
 use serde_json::{Map, Value};
 
 use super::write::{Writer, part};
@@ -28,7 +27,7 @@ pub async fn apply(
     request: Request<Incoming>,
 ) -> Result<Answer, Status> {
     let resource = target.resource;
-    if !resource.is_storage() {
+    if !resource.is_storage() && resource.custom.is_none() {
         let instead = ["application/json-patch+json", "application/merge-patch+json"];
         return Err(Status::unsupported_media_type(MEDIA_TYPE, &instead));
     }
@@ -50,7 +49,8 @@ pub async fn apply(
     let merge = |live: Option<&Value>| {
         let now = meta::now();
         let applier = Applier { manager: &manager, now: &now, force: options.force };
-        apply::apply(live, &config, schema::of(resource.kind), applier).map_err(|refusal| match refusal {
+        let applied = resource.with_type(|ty| apply::apply(live, &config, ty, applier));
+        applied.map_err(|refusal| match refusal {
             Refusal::Conflicts(conflicts) => conflict(&conflicts),
             Refusal::Malformed(error) => {
                 Status::bad_request(format!("failed to create typed patch object: {error}"))

@@ -31,7 +31,9 @@ pub async fn handle(api: Arc<Api>, request: Request<Incoming>) -> Answer {
 }
 
 async fn route(api: Arc<Api>, request: Request<Incoming>) -> Result<Answer, Status> {
-    let route = Route::parse(request.uri().path());
+    let store = api.registry.store.clone();
+    let served = store.catalogue();
+    let route = Route::parse(request.uri().path(), served);
     match route {
         // Anybody may ask whether the server is well and what it is.
         Ok(Route::Health) => return Ok(respond::text(StatusCode::OK, "ok")),
@@ -45,12 +47,12 @@ async fn route(api: Arc<Api>, request: Request<Incoming>) -> Result<Answer, Stat
     match route {
         Route::Health => Ok(respond::text(StatusCode::OK, "ok")),
         Route::Version => Ok(version()),
-        Route::CoreVersions => discovery::core(request.headers()),
-        Route::Groups => discovery::groups(request.headers()),
-        Route::Group(group) => discovery::group(&group),
-        Route::Resources { group, version } => discovery::resources(&group, &version),
-        Route::OpenApiIndex => Ok(openapi::index()),
-        Route::OpenApi { group, version } => openapi::document(&group, &version),
+        Route::CoreVersions => discovery::core(served, request.headers()),
+        Route::Groups => discovery::groups(served, request.headers()),
+        Route::Group(group) => discovery::group(served, &group),
+        Route::Resources { group, version } => discovery::resources(served, &group, &version),
+        Route::OpenApiIndex => Ok(openapi::index(served)),
+        Route::OpenApi { group, version } => openapi::document(served, &group, &version),
         Route::Target(target) => {
             let query = Query::parse(request.uri().query());
             dispatch(&api, target, &query, request).await

@@ -85,6 +85,11 @@ pub async fn patch(
         return Err(Status::invalid_options("PatchOptions", cause));
     }
     let format = Format::of(body::media_type(request.headers()))?;
+    if format == Format::Strategic && target.resource.custom.is_some() {
+        // How lists merge in it is said by the built-in types, and by no definition.
+        let instead = ["application/json-patch+json", "application/merge-patch+json", apply::MEDIA_TYPE];
+        return Err(Status::unsupported_media_type(body::media_type(request.headers()), &instead));
+    }
     let writer = Writer::new(target.resource, query, request.headers())?;
     let bytes = body::read(request.into_body()).await?;
     let (patch, duplicates) = decode::json(&bytes)?;

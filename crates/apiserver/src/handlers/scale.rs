@@ -2,6 +2,7 @@
 
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
+use kilter_objects::custom::Path;
 use serde_json::{Value, json};
 
 use super::patch::Format;
@@ -34,7 +35,7 @@ pub async fn scale(
             let format = Format::of(body::media_type(request.headers()))?;
             let (patch, _) = decode::json(&body::read(request.into_body()).await?)?;
             let mut change = |object: Value| {
-                let mut wanted = scale_of(&object);
+                let mut wanted = scale_of(&target, &object);
                 format.apply(&mut wanted, &patch)?;
                 with_scale(&target, object, &wanted)
             };
@@ -42,24 +43,38 @@ pub async fn scale(
         }
         _ => return Err(Status::method_not_allowed()),
     };
-    Ok(respond::json(StatusCode::OK, &scale_of(&object.value())))
+    Ok(respond::json(StatusCode::OK, &scale_of(&target, &object.value())))
 }
 
-fn scale_of(object: &Value) -> Value {
-    let metadata = &object["metadata"];
+/// How many are wanted, how many there are, and by which labels they are selected.
+fn counts(target: &Target, object: &Value) -> (i64, i64, String) {
+    if let Some(custom) = &target.resource.custom {
+        let version = custom.now();
+        let Some(scale) = &version.scale else { return (0, 0, String::new()) };
+        let number = |path: &Path| path.find(object).first().and_then(|v| v.as_i64()).unwrap_or(0);
+        let selector = scale.selector.as_ref().and_then(|path| path.find(object).first()?.as_str().map(str::to_owned));
+        return (number(&scale.spec), number(&scale.status), selector.unwrap_or_default());
+    }
     let selector = &object["spec"]["selector"];
     let selector = match object["kind"].as_str() {
         Some("ReplicationController") => json!({"matchLabels": selector}),
         _ => selector.clone(),
     };
+    let replicas = |half: &str| object[half]["replicas"].as_i64().unwrap_or(0);
+    (replicas("spec"), replicas("status"), selector_text(&selector))
+}
+
+fn scale_of(target: &Target, object: &Value) -> Value {
+    let metadata = &object["metadata"];
+    let (wanted, present, selector) = counts(target, object);
     json!({
         "kind": "Scale", "apiVersion": "autoscaling/v1",
         "metadata": {
             "name": metadata["name"], "namespace": metadata["namespace"], "uid": metadata["uid"],
             "resourceVersion": metadata["resourceVersion"], "creationTimestamp": metadata["creationTimestamp"],
         },
-        "spec": {"replicas": object["spec"]["replicas"].as_i64().unwrap_or(0)},
-        "status": {"replicas": object["status"]["replicas"].as_i64().unwrap_or(0), "selector": selector_text(&selector)},
+        "spec": {"replicas": wanted},
+        "status": {"replicas": present, "selector": selector},
     })
 }
 
@@ -81,7 +96,16 @@ fn with_scale(target: &Target, mut object: Value, wanted: &Value) -> Result<Valu
             vec![Cause::invalid("spec.replicas", replicas, why)],
         ));
     }
-    object["spec"]["replicas"] = count.into();
+    match &target.resource.custom {
+        None => object["spec"]["replicas"] = count.into(),
+        Some(custom) => {
+            let version = custom.now();
+            let set = version.scale.as_ref().is_some_and(|scale| scale.spec.set(&mut object, count.into()));
+            if !set {
+                return Err(Status::bad_request("the object has no place for its scale"));
+            }
+        }
+    }
     for condition in ["resourceVersion", "uid", "name"] {
         let asked = &wanted["metadata"][condition];
         if asked.as_str().is_some_and(|a| !a.is_empty()) {

@@ -1,5 +1,6 @@
 use kilter_objects::apply::{self, Manager, Operation};
-use kilter_objects::{kinds, schema};
+use kilter_objects::kinds;
+use kilter_objects::schema::{self, Type};
 use serde_json::Value;
 
 use crate::meta;
@@ -41,14 +42,18 @@ impl Intent {
                 };
             }
             Author::Client(name) => {
-                let Some(kind) = kinds::of(after) else { return };
+                let kind = kinds::of(after);
                 let manager = Manager {
                     name: name.clone(),
                     operation: Operation::Update,
-                    api_version: kind.api_version(),
+                    api_version: kind.unwrap_or(target.resource.kind).api_version(),
                     subresource: target.subresource.clone().unwrap_or_default(),
                 };
-                apply::track(before, after, schema::of(kind), &manager, &meta::now());
+                let mut track = |ty: Type<'_>| apply::track(before, after, ty, &manager, &meta::now());
+                match kind {
+                    Some(kind) => track(schema::of(kind)),
+                    None => target.resource.with_type(track),
+                }
             }
         }
     }

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::{Author, Intent, Registry, refused};
 use crate::admission;
+use crate::custom;
 use crate::meta;
 use crate::request::Target;
 use crate::resources::Resource;
@@ -20,6 +21,9 @@ impl Registry {
     /// 400, 403, 404 (namespace), 409 or 422.
     pub fn create(&self, target: &Target, mut value: Value, intent: &Intent) -> Result<Arc<Object>, Status> {
         let resource = target.resource;
+        if resource.custom.as_ref().is_some_and(|custom| custom.now().terminating) {
+            return Err(Status::method_not_allowed());
+        }
         meta::set_namespace(target, &mut value)?;
         meta::begin(resource, &mut value)?;
         if intent.author != Author::Recorded {
@@ -49,8 +53,11 @@ impl Registry {
     ) -> Result<Arc<Object>, Status> {
         let resource = target.resource;
         admission::prepare_create(resource, &mut value);
-        kilter_objects::default(&mut value);
+        Self::default(resource, &mut value);
         Self::check_validity(resource, &value)?;
+        if resource.stored_as == custom::DEFINITIONS {
+            custom::accept(self.store.catalogue(), resource, &Value::Null, &mut value)?;
+        }
         let name = meta::text(&value, "name").to_owned();
         let key = super::NamespacedName::new(target.namespace(), name.as_str());
         // Before addresses are taken, so that the message is about the name.

@@ -69,8 +69,19 @@ impl Registry {
         self.store.get(target.resource, &key(target)).ok_or_else(|| Status::not_found(target.resource, name))
     }
 
+    /// Fills in what the kind's defaults are.
+    fn default(resource: &Resource, value: &mut Value) {
+        match &resource.custom {
+            Some(custom) => custom.now().structural.default(value),
+            None => kilter_objects::default(value),
+        }
+    }
+
     fn check_validity(resource: &Resource, value: &Value) -> Result<(), Status> {
-        let errors = kilter_objects::validate(value);
+        let errors = match &resource.custom {
+            Some(custom) => custom.now().structural.validate(value),
+            None => kilter_objects::validate(value),
+        };
         if errors.is_empty() {
             return Ok(());
         }

@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::create::is_service;
 use super::{Intent, Registry, key, refused};
 use crate::admission;
+use crate::custom;
 use crate::meta;
 use crate::request::Target;
 use crate::resources::Resource;
@@ -72,8 +73,11 @@ impl Registry {
             Part::Status => admission::prepare_status(before, &mut after),
             Part::Whole => {}
         }
-        kilter_objects::default(&mut after);
+        Self::default(resource, &mut after);
         Self::check_validity(resource, &after)?;
+        if resource.stored_as == custom::DEFINITIONS && part != Part::Whole {
+            custom::accept(self.store.catalogue(), resource, before, &mut after)?;
+        }
         if part == Part::Main {
             let changed = kilter_objects::changed(before, &after);
             if !changed.is_empty() {

@@ -1,4 +1,5 @@
 use super::query::decode;
+use crate::custom::Catalogue;
 use crate::resources::Resource;
 use crate::status::Status;
 
@@ -53,7 +54,7 @@ impl Route {
     ///
     /// # Errors
     /// 404 for everything that this server does not have.
-    pub fn parse(path: &str) -> Result<Self, Status> {
+    pub fn parse(path: &str, served: &Catalogue) -> Result<Self, Status> {
         let steps: Vec<String> = path.split('/').filter(|s| !s.is_empty()).map(decode_step).collect();
         let steps: Vec<&str> = steps.iter().map(String::as_str).collect();
         let own = |group: &str, version: &str| (group.to_owned(), version.to_owned());
@@ -68,9 +69,9 @@ impl Route {
             ["openapi", "v3"] => Ok(Self::OpenApiIndex),
             ["openapi", "v3", "api", version] => Ok(Self::open_api(own("", version))),
             ["openapi", "v3", "apis", group, version] => Ok(Self::open_api(own(group, version))),
-            ["api", version, ref rest @ ..] => Target::parse("", version, rest).map(Self::Target),
+            ["api", version, ref rest @ ..] => Target::parse(served, "", version, rest).map(Self::Target),
             ["apis", group, version, ref rest @ ..] if !group.is_empty() => {
-                Target::parse(group, version, rest).map(Self::Target)
+                Target::parse(served, group, version, rest).map(Self::Target)
             }
             _ => Err(Status::unknown_path()),
         }
@@ -91,7 +92,7 @@ fn decode_step(step: &str) -> String {
 }
 
 impl Target {
-    fn parse(group: &str, version: &str, steps: &[&str]) -> Result<Self, Status> {
+    fn parse(served: &Catalogue, group: &str, version: &str, steps: &[&str]) -> Result<Self, Status> {
         let (namespace, steps) = match steps {
             // `/namespaces/NAME/status` is about the namespace; `/namespaces/NAME/pods` is in it.
             ["namespaces", namespace, plural, rest @ ..] if !(group.is_empty() && *plural == "status") => {
@@ -100,7 +101,7 @@ impl Target {
             other => (None, other.to_vec()),
         };
         let (plural, rest) = steps.split_first().ok_or_else(Status::unknown_path)?;
-        let resource = Resource::find(group, version, plural).ok_or_else(Status::unknown_path)?;
+        let resource = served.find(group, version, plural).ok_or_else(Status::unknown_path)?;
         let (name, subresource) = match rest {
             [] => (None, None),
             [name] => (Some((*name).to_owned()), None),
@@ -129,7 +130,7 @@ mod tests {
     use super::*;
 
     fn target(path: &str) -> Option<String> {
-        match Route::parse(path).ok()? {
+        match Route::parse(path, &Catalogue::default()).ok()? {
             Route::Target(t) => Some(format!(
                 "{} ns={} name={} sub={}",
                 t.resource.group_resource(),
@@ -172,7 +173,7 @@ mod tests {
             "/apis/apps/v1/namespaces/shop/deployments/web/scale/more",
             "/openapi/v2",
         ] {
-            assert_eq!(Route::parse(path).expect_err(path).code, 404, "{path}");
+            assert_eq!(Route::parse(path, &Catalogue::default()).expect_err(path).code, 404, "{path}");
         }
     }
 }

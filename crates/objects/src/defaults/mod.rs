@@ -50,6 +50,7 @@ pub fn default(object: &mut Value) {
                 set(port, "protocol", "TCP");
             }
         }
+        ("apiextensions.k8s.io", _) => definition(fields),
         (_, name) => quantities::stored(name, fields),
     }
 }
@@ -63,6 +64,18 @@ fn namespace(fields: &mut Fields) {
     let Some(metadata) = child(fields, "metadata") else { return };
     if let Some(labels) = made(metadata, "labels") {
         labels.insert("kubernetes.io/metadata.name".into(), name.into());
+    }
+}
+
+/// The names that follow from others, and the conversion that is none.
+fn definition(fields: &mut Fields) {
+    let Some(spec) = child(fields, "spec") else { return };
+    set(spec, "conversion", json!({"strategy": "None"}));
+    let Some(names) = child(spec, "names") else { return };
+    let kind = text(names, "kind").to_owned();
+    if !kind.is_empty() {
+        set(names, "singular", kind.to_lowercase());
+        set(names, "listKind", format!("{kind}List"));
     }
 }
 

@@ -8,9 +8,17 @@ use crate::kinds::Kind;
 
 /// Name, namespace, labels and annotations of an object.
 pub(super) fn metadata(report: &mut Report, kind: &Kind, metadata: &ObjectMeta) {
+    metadata_with(report, rule(kind), metadata);
+}
+
+/// Says what is wrong with a name.
+type NameRule = fn(&str) -> Result<(), &'static str>;
+
+/// [`metadata`], where names follow this rule.
+pub(super) fn metadata_with(report: &mut Report, rule: NameRule, metadata: &ObjectMeta) {
     match metadata.name.as_deref().filter(|n| !n.is_empty()) {
         Some(name) => {
-            if let Err(why) = rule(kind)(name) {
+            if let Err(why) = rule(name) {
                 report.invalid("metadata.name", name, why);
             }
         }
@@ -31,7 +39,7 @@ pub(super) fn metadata(report: &mut Report, kind: &Kind, metadata: &ObjectMeta) 
     }
 }
 
-fn rule(kind: &Kind) -> fn(&str) -> Result<(), &'static str> {
+fn rule(kind: &Kind) -> NameRule {
     match (kind.group, kind.kind) {
         ("", "Namespace" | "Service") => names::label,
         ("rbac.authorization.k8s.io", _) => names::path_segment,

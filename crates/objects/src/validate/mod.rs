@@ -4,7 +4,7 @@
 mod cluster_policy;
 mod container;
 mod metadata;
-mod names;
+pub(crate) mod names;
 mod pod;
 mod policy;
 mod report;
@@ -18,8 +18,8 @@ use serde_json::Value;
 
 use crate::kinds::{self, Kind};
 use crate::value::typed;
-use crate::{FieldError, shape};
-use report::Report;
+use crate::{FieldError, custom, shape};
+pub(crate) use report::Report;
 
 /// What is wrong with an object, in the order of its fields' declaration; empty when nothing is.
 /// The object is taken as [`crate::default`] leaves it. Of kinds unknown here nothing is said; of
@@ -33,6 +33,13 @@ pub fn validate(object: &Value) -> Vec<FieldError> {
     let meta = object.get("metadata").and_then(|m| typed::<ObjectMeta>(m).ok()).unwrap_or_default();
     metadata::metadata(&mut report, kind, &meta);
     spec(&mut report, kind, object);
+    report.faults
+}
+
+/// What is wrong with the metadata of a custom resource's object.
+pub(crate) fn custom_metadata(meta: &ObjectMeta) -> Vec<FieldError> {
+    let mut report = Report::default();
+    metadata::metadata_with(&mut report, names::subdomain, meta);
     report.faults
 }
 
@@ -53,6 +60,11 @@ fn spec(report: &mut Report, kind: &Kind, object: &Value) {
             with(report, object, cluster_policy::cluster_network_policy)
         }
         ("discovery.k8s.io", "EndpointSlice") => with(report, object, endpoint_slice),
+        ("apiextensions.k8s.io", _) => {
+            if let Ok(it) = typed(object) {
+                custom::definition(report, object, &it);
+            }
+        }
         _ => {}
     }
 }

@@ -1,7 +1,7 @@
 //! The syntax of names (apimachinery `validation`); each check says what is wrong, or nothing.
 
 /// RFC 1123 label: lower case letters, digits and `-`, at most 63, letter or digit at both ends.
-pub(super) fn label(name: &str) -> Result<(), &'static str> {
+pub(crate) fn label(name: &str) -> Result<(), &'static str> {
     const RULE: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', \
                         and must start and end with an alphanumeric character";
     if name.len() > 63 {
@@ -11,7 +11,7 @@ pub(super) fn label(name: &str) -> Result<(), &'static str> {
 }
 
 /// RFC 1123 subdomain: labels joined by dots, at most 253 characters.
-pub(super) fn subdomain(name: &str) -> Result<(), &'static str> {
+pub(crate) fn subdomain(name: &str) -> Result<(), &'static str> {
     const RULE: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, \
                         '-' or '.', and must start and end with an alphanumeric character";
     if name.len() > 253 {

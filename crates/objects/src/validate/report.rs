@@ -4,7 +4,7 @@ use crate::FieldError;
 
 /// Faults found so far. Messages begin as those of the Kubernetes API server do.
 #[derive(Debug, Default)]
-pub(super) struct Report {
+pub(crate) struct Report {
     pub faults: Vec<FieldError>,
 }
 
