@@ -13,6 +13,7 @@ mod load;
 mod merge;
 mod model;
 mod source;
+mod updates;
 mod yaml;
 
 pub use error::{Error, Invalid, Place};
@@ -20,6 +21,7 @@ pub use lines::Lines;
 pub use load::{Loaded, Options, Warning, load};
 pub use model::{cluster, events};
 pub use source::Source;
+pub use updates::{RefusedUpdate, refused_updates};
 
 use kilter_model::Origin;
 use serde_json::Value;

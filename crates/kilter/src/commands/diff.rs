@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use kilter_manifests::git::{Checkout, revisions};
-use kilter_manifests::{Options, Source};
-use kilter_model::{Cluster, Direction};
+use kilter_manifests::{Loaded, Options, RefusedUpdate, Source, refused_updates};
+use kilter_model::Direction;
 use kilter_reach::diff::{Diff, diff};
 use kilter_reach::format;
 use kilter_twin::UsageError;
@@ -54,10 +54,13 @@ pub fn run(args: &DiffArgs) -> Result<Outcome> {
         [range] => of_range(range, &args.paths)?,
         _ => return Err(UsageError("paths go with a range: kilter diff BASE..HEAD -- PATH".into()).into()),
     };
+    let refused = refused_updates(&old, &new);
+    let (old, new) = (kilter_manifests::cluster(&old)?, kilter_manifests::cluster(&new)?);
     let diff = diff(&old, &new, &args.addresses.options());
+    refused.iter().for_each(|it| eprintln!("warning: {it}"));
     match args.output {
         DiffOutput::Text => print(&format::text::diff(&diff))?,
-        DiffOutput::Json => print_json(&as_json(&diff))?,
+        DiffOutput::Json => print_json(&as_json(&diff, &refused))?,
         DiffOutput::Markdown => print(&format::markdown::diff(&diff))?,
         DiffOutput::Csv => print(&format::csv::diff(&diff))?,
         DiffOutput::Dot => print(&format::dot::diff(&diff))?,
@@ -65,11 +68,11 @@ pub fn run(args: &DiffArgs) -> Result<Outcome> {
     Ok(if diff.is_empty() { Outcome::Clean } else { Outcome::Finding })
 }
 
-fn directory(name: &str) -> Result<Cluster> {
+fn directory(name: &str) -> Result<Loaded> {
     load(&[Source::parse(name)?], |message| message.to_owned())
 }
 
-fn of_range(range: &str, paths: &[PathBuf]) -> Result<(Cluster, Cluster)> {
+fn of_range(range: &str, paths: &[PathBuf]) -> Result<(Loaded, Loaded)> {
     if !range.contains("..") {
         let message = format!("{range}: compared with what? Name a second directory, or a range BASE..HEAD");
         return Err(UsageError(message).into());
@@ -85,7 +88,7 @@ fn of_range(range: &str, paths: &[PathBuf]) -> Result<(Cluster, Cluster)> {
     Ok((of_revision(&old, &revisions.old, paths)?, of_revision(&new, &revisions.new, paths)?))
 }
 
-fn of_revision(checkout: &Checkout, revision: &str, paths: &[PathBuf]) -> Result<Cluster> {
+fn of_revision(checkout: &Checkout, revision: &str, paths: &[PathBuf]) -> Result<Loaded> {
     let short = &revision[..revision.len().min(12)];
     // What a revision does not have yet, or not any more, declares nothing there.
     let found = paths.iter().map(|it| checkout.path(it)).filter(|it| it.exists());
@@ -93,15 +96,15 @@ fn of_revision(checkout: &Checkout, revision: &str, paths: &[PathBuf]) -> Result
     load(&sources, |message| checkout.plain(message, short)).with_context(|| format!("in revision {short}"))
 }
 
-fn load(sources: &[Source], plain: impl Fn(&str) -> String) -> Result<Cluster> {
+fn load(sources: &[Source], plain: impl Fn(&str) -> String) -> Result<Loaded> {
     let loaded = kilter_manifests::load(sources, &Options::default())?;
     for warning in &loaded.warnings {
         eprintln!("warning: {}", plain(&warning.to_string()));
     }
-    Ok(kilter_manifests::cluster(&loaded)?)
+    Ok(loaded)
 }
 
-fn as_json(diff: &Diff) -> Value {
+fn as_json(diff: &Diff, refused: &[RefusedUpdate]) -> Value {
     let change = |it: &kilter_reach::diff::Change| {
         json!({
             "change": it.kind,
@@ -133,5 +136,9 @@ fn as_json(diff: &Diff) -> Value {
         "internet": diff.exposures.iter().map(exposure).collect::<Vec<_>>(),
         "workloadsAdded": names(&diff.workloads_added),
         "workloadsRemoved": names(&diff.workloads_removed),
+        "refusedUpdates": refused.iter().map(|it| {
+            let faults = it.faults.iter().map(|fault| json!({"field": fault.field, "message": fault.message}));
+            json!({"object": it.object, "origin": it.origin.to_string(), "faults": faults.collect::<Vec<_>>()})
+        }).collect::<Vec<_>>(),
     })
 }
