@@ -16,6 +16,9 @@ const PARALLEL: usize = 16;
 /// `kubectl apply` and removed fields are removed.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
+/// Whose the fields of applied objects are (`metadata.managedFields`).
+const MANAGER: &str = "kilter";
+
 /// What applying an object did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Applied {
@@ -183,7 +186,8 @@ async fn apply_one(client: &Client, discovery: &Discovery, object: &Value) -> Re
     let target = Target::of(client, discovery, object)?;
     let declared = with_record(object);
     let body = typed(&declared).map_err(|e| target.error("create", e))?;
-    match target.api.create(&PostParams::default(), &body).await.map_err(|e| target.error("create", e)) {
+    let params = PostParams { field_manager: Some(MANAGER.into()), ..Default::default() };
+    match target.api.create(&params, &body).await.map_err(|e| target.error("create", e)) {
         Ok(_) => Ok(Applied::Created),
         Err(error) if error.is_already_exists() => update(&target, &declared, object).await,
         Err(error) => Err(error),
@@ -198,7 +202,8 @@ async fn update(target: &Target, declared: &Value, object: &Value) -> Result<App
     let mut patch = merge::patch(before.as_ref(), object);
     patch["metadata"]["annotations"][LAST_APPLIED] =
         declared["metadata"]["annotations"][LAST_APPLIED].clone();
-    let patched = target.api.patch(&target.name, &PatchParams::default(), &Patch::Merge(&patch)).await;
+    let params = PatchParams { field_manager: Some(MANAGER.into()), ..Default::default() };
+    let patched = target.api.patch(&target.name, &params, &Patch::Merge(&patch)).await;
     let patched = patched.map_err(|e| target.error("update", e))?;
     let same = patched.metadata.resource_version == live.metadata.resource_version;
     Ok(if same { Applied::Unchanged } else { Applied::Configured })

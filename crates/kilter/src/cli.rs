@@ -38,6 +38,7 @@ Examples:
   kilter up -f shop/ -f policies/ --name shop
   kilter up -f app.yaml -f kustomize/components/network-policies --nodes 5
   kilter up -f shop/ --ip-family dual
+  kilter up -f shop/ --watch                  apply what changes in the files, until Ctrl-C
   helm template chart/ | kilter up -f -",
         after_long_help = "\
 Examples:
@@ -45,6 +46,7 @@ Examples:
   kilter up -f shop/ -f policies/ --name shop
   kilter up -f app.yaml -f kustomize/components/network-policies --nodes 5
   kilter up -f shop/ --ip-family dual
+  kilter up -f shop/ --watch                  apply what changes in the files, until Ctrl-C
   helm template chart/ | kilter up -f -
 
 Containers are stand-ins: they listen where the manifests say, answer HTTP, TCP, UDP and gRPC
@@ -223,6 +225,10 @@ pub struct UpArgs {
     /// The nodes' own subnets [default: 10.240.0.0/16, fd00:240::/64].
     #[arg(long, value_delimiter = ',', value_name = "CIDR[,CIDR]")]
     pub node_subnet: Vec<IpNet>,
+    /// Follow the files then: apply what changes, delete what no source declares any more. Faults are told,
+    /// and the twin stays as it is until they are mended.
+    #[arg(long)]
+    pub watch: bool,
     /// Make the twin the current context of kubectl.
     #[arg(long)]
     pub use_context: bool,

@@ -6,6 +6,8 @@
     reason = "fields of the command line are documented where a person reads them: in --help"
 )]
 
+#[macro_use]
+mod out;
 mod cli;
 mod commands;
 mod exit;

@@ -3,7 +3,8 @@
 mod support;
 
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -156,4 +157,131 @@ fn nodes_come_and_go_and_packets_follow() {
     assert_eq!(pods_of("node-2"), 1, "a removed node comes back");
     let unknown = twin.kilter(&["node", "remove", "node-9"]);
     assert_eq!(unknown.status.code(), Some(2), "{}", describe(&unknown));
+}
+
+/// `kilter up --watch`, line by line, from both of its outputs.
+struct Watch {
+    child: Child,
+    lines: mpsc::Receiver<String>,
+}
+
+impl Watch {
+    fn start(twin: &Twin, directory: &Path) -> Self {
+        let directory = directory.to_str().unwrap();
+        let mut command = twin.command(&["up", "--nodes", "1", "-f", directory, "--watch"]);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let (tell, lines) = mpsc::channel();
+        let (out, err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        let pump = |from: Box<dyn std::io::Read + Send>, tell: mpsc::Sender<String>| {
+            std::thread::spawn(move || {
+                BufReader::new(from).lines().map_while(Result::ok).for_each(|line| drop(tell.send(line)));
+            });
+        };
+        pump(Box::new(out), tell.clone());
+        pump(Box::new(err), tell);
+        Self { child, lines }
+    }
+
+    fn says(&self, text: &str) {
+        let deadline = Instant::now() + Duration::from_secs(120);
+        let mut seen = vec![];
+        while let Ok(line) = self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            if line.contains(text) {
+                return;
+            }
+            seen.push(line);
+        }
+        panic!("it never said {text:?}:\n{}", seen.join("\n"));
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_twin_follows_its_files() {
+    let twin = Twin::named("follow");
+    let files = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(files.path().join(name), text).unwrap();
+    let map = |value: &str| {
+        format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: notes, namespace: demo}}\ndata: {{k: '{value}'}}\n")
+    };
+    write("web.yaml", "apiVersion: v1\nkind: Pod\nmetadata: {name: web, namespace: demo}\nspec: {containers: [{name: a, image: web}]}\n");
+    let mut watch = Watch::start(&twin, files.path());
+    watch.says("following the files");
+    write("notes.yaml", &map("1"));
+    watch.says("ConfigMap demo/notes created");
+    write("notes.yaml", &map("2"));
+    watch.says("ConfigMap demo/notes configured");
+    assert_eq!(twin.kubectl(&["get", "cm", "notes", "-n", "demo", "-o", "jsonpath={.data.k}"]), "2");
+    // A fault is told, and changes nothing until it is mended; what the API refuses stops nothing else.
+    write("notes.yaml", "apiVersion: v1\nkind: [");
+    watch.says("the twin stays as it is until this is mended");
+    assert_eq!(twin.kubectl(&["get", "cm", "notes", "-n", "demo", "-o", "jsonpath={.data.k}"]), "2");
+    write("web.yaml", "apiVersion: v1\nkind: Pod\nmetadata: {name: web, namespace: demo}\nspec: {containers: [{name: b, image: web}]}\n");
+    write("notes.yaml", &map("3"));
+    watch.says("Pod demo/web REFUSED");
+    assert_eq!(twin.kubectl(&["get", "cm", "notes", "-n", "demo", "-o", "jsonpath={.data.k}"]), "3");
+    std::fs::remove_file(files.path().join("notes.yaml")).unwrap();
+    watch.says("ConfigMap demo/notes pruned");
+    assert!(!twin.try_kubectl(&["get", "cm", "notes", "-n", "demo"]).status.success());
+    let interrupt = nix::sys::signal::Signal::SIGINT;
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(watch.child.id() as i32), interrupt).unwrap();
+    assert!(watch.child.wait().unwrap().success(), "it ends when told to");
+    assert!(twin.kubectl(&["get", "pods", "-n", "demo"]).contains("web"), "and the twin stays");
+}
+
+/// As a user who has nothing to do with the twin: output of a program.
+fn as_stranger(args: &[&str]) -> std::process::Output {
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs"]).args(args);
+    command.env_clear().env("PATH", "/usr/bin:/bin").current_dir("/").output().expect("setpriv (util-linux) runs")
+}
+
+/// Every path below a directory.
+fn below(directory: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        found.push(entry.path());
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            below(&entry.path(), found);
+        }
+    }
+}
+
+#[test]
+fn another_user_of_the_machine_gets_in_nowhere() {
+    let twin = Twin::named("stranger");
+    twin.up(&[&example("shop")]);
+    let root = Path::new("/run/kilter").join(&twin.name);
+    let mut paths = vec![root.clone(), twin.kubeconfig()];
+    below(&root, &mut paths);
+    let is = |suffix: &str| paths.iter().any(|p| p.to_string_lossy().ends_with(suffix));
+    assert!(is("admin.kubeconfig") && is(".sock"), "secrets and sockets are among them: {paths:?}");
+    let script = r#"for path in "$@"; do if [ -r "$path" ] || [ -w "$path" ]; then echo "$path"; fi; done; id -u"#;
+    let mut args = vec!["sh", "-c", script, "sh"];
+    args.extend(paths.iter().filter_map(|p| p.to_str()));
+    let open = as_stranger(&args);
+    assert_eq!(String::from_utf8_lossy(&open.stdout), "65534\n", "open to anybody: {}", describe(&open));
+
+    // The API listens for everybody on the machine, and knows only who has a token.
+    let kubeconfig = std::fs::read_to_string(root.join("admin.kubeconfig")).unwrap();
+    let kubeconfig: Value = serde_json::from_str(&kubeconfig).unwrap();
+    let server = kubeconfig["clusters"][0]["cluster"]["server"].as_str().unwrap();
+    let token = kubeconfig["users"][0]["user"]["token"].as_str().unwrap();
+    let code = |headers: &[&str], path: &str| {
+        let url = format!("{server}{path}");
+        let args = [&["curl", "-sk", "-o", "/dev/null", "-w", "%{http_code}"], headers, &[&url]].concat();
+        String::from_utf8_lossy(&as_stranger(&args).stdout).into_owned()
+    };
+    for path in ["/api/v1/secrets", "/apis", "/openapi/v3", "/api/v1/namespaces/shop/pods/x/exec?command=id"] {
+        assert_eq!(code(&[], path), "401", "{path}");
+    }
+    let bearer = format!("Authorization: Bearer {token}");
+    assert_eq!(code(&["-H", &bearer], "/api/v1/secrets"), "200", "the token is what it takes");
+    let commands = as_stranger(&["sh", "-c", "cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null"]);
+    assert!(!String::from_utf8_lossy(&commands.stdout).contains(token), "a token is in a process's arguments");
 }

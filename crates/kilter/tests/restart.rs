@@ -89,6 +89,13 @@ fn killed_processes_come_back_and_the_api_goes_on_where_it_was() {
 fn a_twin_of_which_everything_was_killed_goes_on_with_the_next_up() {
     let twin = Twin::named("resume");
     twin.up(&[&example("shop")]);
+    // The last waits until all is well again, so that no pod is still to be made anew.
+    for change in [["node", "add"].as_slice(), &["node", "remove", "node-2"], &["chaos", "heal"]] {
+        let output = twin.kilter(change);
+        assert!(output.status.success(), "{change:?}: {}", describe(&output));
+    }
+    let there = ["get", "pods", "-A", "--field-selector", "spec.nodeName=node-2", "-o", "name"];
+    until("its pods are gone", &twin, || twin.kubectl(&there).is_empty() && is_healthy(&twin));
     twin.kubectl(&["create", "configmap", "mine", "--from-literal=a=b"]);
     let (before, newest) = (uids(&twin), revision(&twin));
     let tree = Path::new("/sys/fs/cgroup/unified/kilter").join(&twin.name);
@@ -96,10 +103,14 @@ fn a_twin_of_which_everything_was_killed_goes_on_with_the_next_up() {
     until("all are dead", &twin, || {
         std::fs::read_to_string(tree.join("cgroup.events")).expect("events").contains("populated 0")
     });
-    let other = twin.kilter(&["up", "--nodes", "2", "-f", example("shop").to_str().expect("a path")]);
+    let shop = example("shop");
+    let other = twin.kilter(&["up", "--pod-cidr", "10.99.0.0/16", "-f", shop.to_str().expect("a path")]);
     assert_eq!(other.status.code(), Some(2), "{}", describe(&other));
-    assert!(describe(&other).contains("another number of nodes"), "{}", describe(&other));
-    twin.up(&[&example("shop")]);
+    assert!(describe(&other).contains("had other addresses"), "{}", describe(&other));
+    twin.up(&[&shop]);
+    let nodes = twin.kubectl(&["get", "nodes", "-o", "name"]);
+    let nodes: Vec<&str> = nodes.lines().collect();
+    assert_eq!(nodes, ["node/node-1", "node/node-3", "node/node-4"], "the nodes that it had, not those of a new one");
     assert_eq!(uids(&twin), before, "pods are the same");
     assert!(revision(&twin) > newest, "revisions rise");
     assert_eq!(twin.kubectl(&["get", "configmap", "mine", "-o", "jsonpath={.data.a}"]), "b");

@@ -10,6 +10,7 @@ pub mod control_plane;
 mod down;
 mod fabric;
 pub mod flows;
+pub mod follow;
 mod host;
 pub mod internet;
 mod kubeconfig;

@@ -294,10 +294,12 @@ impl TwinSpec {
         self.node_subnets.iter().map(|net| host(net, GATEWAY_HOST)).collect()
     }
 
-    /// Whether another twin of the same name would have the same nodes and addresses.
+    /// Whether another twin of the same name would have the same addresses, however many its nodes.
     pub fn has_addresses_of(&self, other: &Self) -> bool {
-        let plan = |spec: &Self| (spec.node_plans(), spec.service_cidrs.clone(), spec.cluster_domain.clone());
-        self.pod_cidrs == other.pod_cidrs && plan(self) == plan(other)
+        let ranges = |spec: &Self| {
+            (spec.node_subnets.clone(), spec.pod_cidrs.clone(), spec.service_cidrs.clone(), spec.cluster_domain.clone())
+        };
+        ranges(self) == ranges(other)
     }
 
     /// Where the API listens in the fabric; the first is where it is known to be.

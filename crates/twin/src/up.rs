@@ -9,6 +9,8 @@ use kilter_apiserver::pki::Pki;
 use kilter_cluster::Update;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kilter_model::Cluster;
+use futures::{StreamExt, TryStreamExt, stream};
+use kube::ResourceExt;
 use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
@@ -22,6 +24,9 @@ use crate::signal::Termination;
 use crate::spec::TwinSpec;
 use crate::supervisor::Process;
 use crate::{UsageError, host, kubeconfig, mounts, nodes, pki, system};
+
+/// Requests in flight at once.
+const AT_ONCE: usize = 32;
 
 /// What to bring up, and how.
 #[derive(Debug)]
@@ -82,16 +87,22 @@ impl Summary {
 
 /// Brings a twin up. Where that fails before the objects are applied, or is interrupted, nothing
 /// is left behind; where pods are not ready in time the twin stays, for a person to look at.
-pub async fn up(options: UpOptions, progress: &mut (dyn FnMut(Step) + Send)) -> Result<Summary> {
+pub async fn up(mut options: UpOptions, progress: &mut (dyn FnMut(Step) + Send)) -> Result<Summary> {
     // Before anything is made, so that nothing is made that an interruption would leave.
     let mut termination = Termination::catch()?;
     options.spec.validate(&host::addresses())?;
     host::check()?;
     let layout = Layout::new(&options.spec.name);
     let lock = Lock::take(&layout)?;
-    let resumes = resumes(&layout, &options.spec)?;
-    if resumes {
+    let earlier = resumes(&layout, &options.spec)?;
+    let resumes = earlier.is_some();
+    if let Some(earlier) = earlier {
         progress(Step::Resuming);
+        if earlier.nodes != options.spec.nodes || !earlier.removed.is_empty() {
+            let nodes: Vec<String> = earlier.node_plans().into_iter().map(|plan| plan.name).collect();
+            progress(Step::Warning(format!("goes on with the nodes that it had: {}", nodes.join(", "))));
+        }
+        (options.spec.nodes, options.spec.removed) = (earlier.nodes, earlier.removed);
         clear(&layout)?;
     }
     let made = tokio::select! {
@@ -113,20 +124,24 @@ pub async fn up(options: UpOptions, progress: &mut (dyn FnMut(Step) + Send)) -> 
     made
 }
 
-/// Whether an earlier run of this twin has left the state of its API to go on with.
-fn resumes(layout: &Layout, spec: &TwinSpec) -> Result<bool> {
+/// What an earlier run of this twin was, where it has left the state of its API to go on with.
+fn resumes(layout: &Layout, spec: &TwinSpec) -> Result<Option<TwinSpec>> {
     let name = layout.name();
     if !layout.root().exists() {
-        return Ok(false);
+        return Ok(None);
     }
+    let earlier = crate::read_spec(layout);
     let problem = if CgroupTree::of(name)?.is_populated() {
         "is already up"
     } else if !layout.journal().exists() || !layout.pki().exists() {
         "has left things behind that cannot be gone on with (a crash while it was made?)"
-    } else if crate::read_spec(layout).is_some_and(|old| !old.has_addresses_of(spec)) {
-        "has ended and had other addresses or another number of nodes"
+    } else if let Some(earlier) = earlier {
+        if earlier.has_addresses_of(spec) {
+            return Ok(Some(earlier));
+        }
+        "has ended and had other addresses"
     } else {
-        return Ok(true);
+        "has left things behind that cannot be gone on with (its specification cannot be read)"
     };
     Err(UsageError(format!(
         "a twin named {name} {problem}; take it down with `kilter down --name {name}`, or choose another with --name"
@@ -176,7 +191,12 @@ async fn make(
     progress(Step::Objects(options.objects.len()));
     let mut objects = system::objects(&spec);
     objects.extend(options.objects.iter().cloned());
-    objects.extend(missing_namespaces(&objects, progress));
+    let missing = missing_namespaces(&objects, &[]);
+    if !missing.is_empty() {
+        let names: Vec<&str> = missing.iter().filter_map(|n| n["metadata"]["name"].as_str()).collect();
+        progress(Step::Warning(format!("made namespaces that no source declares: {}", names.join(", "))));
+    }
+    objects.extend(missing);
     let refused = apply(&client, &objects).await?;
     let readiness = Readiness::of(&objects, plans.len());
     let workloads = wait_ready(&client, &readiness, options.timeout, progress).await?;
@@ -201,24 +221,26 @@ fn prepare(layout: &Layout, spec: &TwinSpec) -> Result<Pki> {
 async fn forget_running(client: &kube::Client) -> Result<()> {
     let pod = json!({"status": {"phase": "Pending", "conditions": null, "containerStatuses": null,
         "initContainerStatuses": null, "podIP": null, "podIPs": null, "startTime": null}});
-    let pods = kube::Api::<Pod>::all(client.clone());
-    for found in pods.list(&ListParams::default()).await? {
-        let ended = found.status.as_ref().and_then(|s| s.phase.as_deref());
-        if matches!(ended, Some("Succeeded" | "Failed")) {
-            continue;
-        }
-        let namespace = found.metadata.namespace.unwrap_or_default();
-        let name = found.metadata.name.unwrap_or_default();
-        let of_namespace = kube::Api::<Pod>::namespaced(client.clone(), &namespace);
-        of_namespace.patch_status(&name, &PatchParams::default(), &Patch::Merge(&pod)).await?;
-    }
+    let ended = |pod: &Pod| {
+        let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
+        matches!(phase, Some("Succeeded" | "Failed"))
+    };
+    let mut pods = kube::Api::<Pod>::all(client.clone()).list(&ListParams::default()).await?.items;
+    pods.retain(|found| !ended(found));
+    let forgotten = pods.iter().map(|found| {
+        let api = kube::Api::<Pod>::namespaced(client.clone(), &found.namespace().unwrap_or_default());
+        let (name, patch) = (found.name_any(), Patch::Merge(&pod));
+        async move { api.patch_status(&name, &PatchParams::default(), &patch).await.map(drop) }
+    });
+    stream::iter(forgotten).buffer_unordered(AT_ONCE).try_collect::<()>().await?;
     let node = json!({"status": {"conditions": null}});
     let nodes = kube::Api::<Node>::all(client.clone());
-    for found in nodes.list(&ListParams::default()).await? {
-        let name = found.metadata.name.unwrap_or_default();
-        nodes.patch_status(&name, &PatchParams::default(), &Patch::Merge(&node)).await?;
-    }
-    Ok(())
+    let known = nodes.list(&ListParams::default()).await?;
+    let forgotten = known.iter().map(|found| {
+        let (api, name, patch) = (nodes.clone(), found.name_any(), Patch::Merge(&node));
+        async move { api.patch_status(&name, &PatchParams::default(), &patch).await.map(drop) }
+    });
+    Ok(stream::iter(forgotten).buffer_unordered(AT_ONCE).try_collect().await?)
 }
 
 /// A kubeconfig that cannot be written does not stop a twin: its own file does as well.
@@ -243,10 +265,13 @@ fn add_context(
 
 /// Namespaces that objects are in and nobody declares. `kubectl apply` would refuse the objects; a
 /// twin is for looking at the network, so it makes them and says so.
-fn missing_namespaces(objects: &[Value], progress: &mut (dyn FnMut(Step) + Send)) -> Vec<Value> {
+/// `known` are there already.
+pub(crate) fn missing_namespaces(objects: &[Value], known: &[String]) -> Vec<Value> {
     const GIVEN: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
     let declared = |name: &str| {
-        GIVEN.contains(&name) || objects.iter().any(|o| o["kind"] == "Namespace" && o["metadata"]["name"] == name)
+        GIVEN.contains(&name)
+            || known.iter().any(|it| it == name)
+            || objects.iter().any(|o| o["kind"] == "Namespace" && o["metadata"]["name"] == name)
     };
     let mut missing: Vec<&str> = objects
         .iter()
@@ -255,9 +280,6 @@ fn missing_namespaces(objects: &[Value], progress: &mut (dyn FnMut(Step) + Send)
         .collect();
     missing.sort_unstable();
     missing.dedup();
-    if !missing.is_empty() {
-        progress(Step::Warning(format!("made namespaces that no source declares: {}", missing.join(", "))));
-    }
     let namespace = |name: &&str| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
     missing.iter().map(namespace).collect()
 }

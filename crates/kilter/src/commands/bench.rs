@@ -18,8 +18,8 @@ pub fn run(command: &BenchCommand) -> Result<Outcome> {
         BenchCommand::Twin(args) => (twin(args, &mut progress)?, args.bench.output),
     };
     match output {
-        Output::Json => print!("{}", report.json_lines()),
-        Output::Text => print!("{report}"),
+        Output::Json => out!("{}", report.json_lines()),
+        Output::Text => out!("{report}"),
     }
     Ok(Outcome::Clean)
 }

@@ -133,8 +133,8 @@ fn list(spec: &TwinSpec, json: bool) -> Result<Outcome> {
     let faults = chaos::faults(spec)?;
     match json {
         true => print_json(&faults)?,
-        false if faults.is_empty() => println!("nothing is broken on purpose"),
-        false => faults.iter().for_each(|fault| println!("{fault}")),
+        false if faults.is_empty() => outln!("nothing is broken on purpose"),
+        false => faults.iter().for_each(|fault| outln!("{fault}")),
     }
     Ok(Outcome::Clean)
 }
@@ -142,14 +142,14 @@ fn list(spec: &TwinSpec, json: bool) -> Result<Outcome> {
 fn done(fault: &Fault, json: bool) -> Result<Outcome> {
     match json {
         true => print_json(fault)?,
-        false => println!("{fault}; mend it with `kilter chaos heal`"),
+        false => outln!("{fault}; mend it with `kilter chaos heal`"),
     }
     Ok(Outcome::Clean)
 }
 
 fn say(text: &str, json: bool) {
     if !json {
-        println!("{text}");
+        outln!("{text}");
     }
 }
 
@@ -180,7 +180,7 @@ async fn recovered(spec: &TwinSpec, faults: &[Fault], waiting: Waiting, json: bo
                 let took = started.elapsed();
                 match json {
                     true => print_json(&json!({"faults": faults, "recovered": true, "millis": took.as_millis()}))?,
-                    false => println!("all is well again, and packets agree with the model, within {:.1} s", took.as_secs_f64()),
+                    false => outln!("all is well again, and packets agree with the model, within {:.1} s", took.as_secs_f64()),
                 }
                 return Ok(Outcome::Clean);
             }
@@ -190,7 +190,7 @@ async fn recovered(spec: &TwinSpec, faults: &[Fault], waiting: Waiting, json: bo
     }
     match json {
         true => print_json(&json!({"faults": faults, "recovered": false, "why": last}))?,
-        false => println!("not well after {} s: {last}", waiting.timeout),
+        false => outln!("not well after {} s: {last}", waiting.timeout),
     }
     Ok(Outcome::Finding)
 }

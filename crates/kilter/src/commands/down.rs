@@ -14,8 +14,8 @@ pub fn run(args: &DownArgs) -> Result<Outcome> {
     let mut failed = Vec::new();
     for name in &names {
         match kilter_twin::down(name) {
-            Ok(true) => println!("twin {name} is down"),
-            Ok(false) => println!("no twin named {name}"),
+            Ok(true) => outln!("twin {name} is down"),
+            Ok(false) => outln!("no twin named {name}"),
             Err(error) => failed.push(error),
         }
     }

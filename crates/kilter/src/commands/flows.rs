@@ -65,14 +65,14 @@ pub fn run(args: &FlowsArgs) -> Result<Outcome> {
         let drops = runtime.block_on(flows::recent_drops(&spec, &filter))?;
         match json {
             true => print_json(&drops)?,
-            false if drops.is_empty() => println!("nothing was refused lately"),
-            false => drops.iter().for_each(|drop| println!("{}", line(drop))),
+            false if drops.is_empty() => outln!("nothing was refused lately"),
+            false => drops.iter().for_each(|drop| outln!("{}", line(drop))),
         }
     } else {
         let connections = runtime.block_on(flows::connections(&spec, &filter))?;
         match json {
             true => print_json(&connections)?,
-            false => print!("{}", text(&connections)),
+            false => out!("{}", text(&connections)),
         }
     }
     Ok(Outcome::Clean)

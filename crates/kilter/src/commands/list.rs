@@ -29,7 +29,7 @@ pub fn run(args: &ListArgs) -> Result<Outcome> {
                 .collect();
             print_json(&json!({"twins": twins}))?;
         }
-        Output::Text if rows.is_empty() => println!("no twins; `kilter up` makes one"),
+        Output::Text if rows.is_empty() => outln!("no twins; `kilter up` makes one"),
         Output::Text => {
             let cells: Vec<Vec<String>> = rows
                 .into_iter()
@@ -38,7 +38,7 @@ pub fn run(args: &ListArgs) -> Result<Outcome> {
                     vec![name, state.to_owned(), nodes, context.unwrap_or_default()]
                 })
                 .collect();
-            print!("{}", table::render(&["NAME", "STATE", "NODES", "CONTEXT"], &cells));
+            out!("{}", table::render(&["NAME", "STATE", "NODES", "CONTEXT"], &cells));
         }
     }
     Ok(Outcome::Clean)

@@ -17,9 +17,8 @@ pub mod status;
 pub mod target;
 pub mod up;
 pub mod verify;
+pub mod watch;
 pub mod why;
-
-use std::io::{ErrorKind, Write};
 
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -35,8 +34,5 @@ fn print_json(value: &impl Serialize) -> Result<()> {
 
 /// Writes an answer to standard output. A reader that has gone (`| head`) has read enough.
 fn print(text: &str) -> Result<()> {
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        written => written.context("write to standard output"),
-    }
+    crate::out::write(format_args!("{text}")).context("write to standard output")
 }

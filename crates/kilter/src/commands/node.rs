@@ -57,7 +57,7 @@ pub fn run(args: NodeArgs) -> Result<Outcome> {
         let millis = began.elapsed().as_millis();
         match json {
             true => print_json(&json!({"node": node, "done": done, "millis": millis}))?,
-            false => println!("{}", format!("{node} {done} ({:.1} s)", millis as f64 / 1000.0).trim_start()),
+            false => outln!("{}", format!("{node} {done} ({:.1} s)", millis as f64 / 1000.0).trim_start()),
         }
         Ok(Outcome::Clean)
     })

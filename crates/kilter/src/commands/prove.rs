@@ -24,7 +24,7 @@ pub fn run(args: &ProveArgs) -> Result<Outcome> {
     let report = runtime()?.block_on(kilter_verify::prove(&spec, args.node.as_deref(), &options))?;
     match args.twin.output {
         Output::Json => print_json(&report)?,
-        Output::Text => print!("{report}"),
+        Output::Text => out!("{report}"),
     }
     Ok(if report.proved { Outcome::Clean } else { Outcome::Finding })
 }

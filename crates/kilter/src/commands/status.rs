@@ -12,7 +12,7 @@ pub fn run(args: &TwinArgs) -> Result<Outcome> {
     let status = runtime()?.block_on(kilter_twin::status(&args.name))?;
     match args.output {
         Output::Json => print_json(&status)?,
-        Output::Text => print!("{}", text(&status)),
+        Output::Text => out!("{}", text(&status)),
     }
     Ok(if status.is_healthy() { Outcome::Clean } else { Outcome::Finding })
 }

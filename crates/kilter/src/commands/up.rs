@@ -7,13 +7,16 @@ use kilter_model::Family;
 use kilter_twin::{Role, Summary, TwinSpec, UpOptions};
 use serde_json::{Value, json};
 
-use super::{print_json, runtime, sources};
+use super::{print_json, runtime, sources, watch};
 use crate::cli::{IpFamily, Output, UpArgs};
 use crate::exit::Outcome;
 use crate::progress::Progress;
 
 pub fn run(args: &UpArgs) -> Result<Outcome> {
     let mut progress = Progress::new();
+    if args.watch {
+        watch::check(&args.source)?;
+    }
     let loaded = sources::load(&args.source)?;
     for warning in &loaded.warnings {
         progress.warn(&warning.to_string());
@@ -32,16 +35,21 @@ pub fn run(args: &UpArgs) -> Result<Outcome> {
             honour_initial_delay: args.honour_initial_delay,
             ..TwinSpec::named(&args.twin.name, families)
         },
-        objects: loaded.objects.into_iter().map(|o| o.value).collect::<Vec<Value>>(),
+        objects: loaded.objects.iter().map(|o| o.value.clone()).collect::<Vec<Value>>(),
         switch_context: args.use_context,
         timeout: Duration::from_secs(args.timeout),
     };
-    let summary = runtime()?.block_on(kilter_twin::up(options, &mut |step| progress.step(step)));
+    let runtime = runtime()?;
+    let summary = runtime.block_on(kilter_twin::up(options, &mut |step| progress.step(step)));
     progress.finish();
     let summary = summary?;
     match args.twin.output {
         Output::Json => print_json(&as_json(&summary))?,
-        Output::Text => print!("{}", text(&summary)),
+        Output::Text => out!("{}", text(&summary)),
+    }
+    if args.watch {
+        runtime.block_on(watch::follow(args, &loaded))?;
+        return Ok(Outcome::Clean);
     }
     if summary.is_complete() {
         return Ok(Outcome::Clean);

@@ -14,9 +14,9 @@ pub fn run(args: &VerifyArgs) -> Result<Outcome> {
         Output::Json => print_json(&report)?,
         Output::Text => {
             if args.all {
-                report.lines().for_each(|line| println!("{line}"));
+                report.lines().for_each(|line| outln!("{line}"));
             }
-            println!("{report}");
+            outln!("{report}");
         }
     }
     Ok(if report.disagreements == 0 { Outcome::Clean } else { Outcome::Finding })
