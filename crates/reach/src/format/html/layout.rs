@@ -29,8 +29,11 @@ pub struct Arrow {
 #[derive(Debug, Default)]
 pub struct Layout {
     pub nodes: Vec<Node>,
-    /// Layers from left to right, each from top to bottom: indices of nodes.
+    /// Layers from left to right, each from top to bottom: indices of nodes, and above those the
+    /// places where arrows pass through.
     pub layers: Vec<Vec<usize>>,
+    /// Where an arrow passes through the layers between its ends.
+    pub passes: BTreeMap<(usize, usize), Vec<usize>>,
     /// From, to, and the labels of all connections between them.
     pub arrows: BTreeMap<(usize, usize), BTreeSet<String>>,
 }
@@ -47,10 +50,34 @@ impl Layout {
         }
         let forward = layout.forward();
         layout.layers = layers(layout.nodes.len(), &forward);
+        let steps = layout.pass_through();
         for _ in 0..8 {
-            sort_layers(&mut layout.layers, &layout.arrows);
+            sort_layers(&mut layout.layers, &steps);
         }
         layout
+    }
+
+    /// Gives arrows a place of their own in each layer that they cross: otherwise they would go on
+    /// behind its nodes. Returns all arrows, step by step.
+    fn pass_through(&mut self) -> Vec<(usize, usize)> {
+        let mut rank = vec![0; self.nodes.len()];
+        for (number, layer) in self.layers.iter().enumerate() {
+            layer.iter().for_each(|node| rank[*node] = number);
+        }
+        let mut next = self.nodes.len();
+        let mut steps = Vec::new();
+        for (from, to) in self.arrows.keys() {
+            let mut passes = Vec::new();
+            for layer in rank[*from] + 1..rank[*to].max(rank[*from] + 1) {
+                self.layers[layer].push(next);
+                passes.push(next);
+                next += 1;
+            }
+            let stops: Vec<usize> = std::iter::once(*from).chain(passes.iter().copied()).chain([*to]).collect();
+            steps.extend(stops.windows(2).map(|it| (it[0], it[1])));
+            self.passes.insert((*from, *to), passes);
+        }
+        steps
     }
 
     /// The arrows without those that close a circle.
@@ -128,7 +155,7 @@ fn layers(count: usize, forward: &[(usize, usize)]) -> Vec<Vec<usize>> {
 }
 
 /// Moves each node to the mean height of its neighbours: fewer arrows cross.
-fn sort_layers(layers: &mut [Vec<usize>], arrows: &BTreeMap<(usize, usize), BTreeSet<String>>) {
+fn sort_layers(layers: &mut [Vec<usize>], steps: &[(usize, usize)]) {
     let mut height: BTreeMap<usize, f64> = BTreeMap::new();
     for layer in layers.iter() {
         for (i, node) in layer.iter().enumerate() {
@@ -136,7 +163,7 @@ fn sort_layers(layers: &mut [Vec<usize>], arrows: &BTreeMap<(usize, usize), BTre
         }
     }
     let mut neighbours: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
-    for (from, to) in arrows.keys() {
+    for (from, to) in steps {
         neighbours.entry(*from).or_default().push(height[to]);
         neighbours.entry(*to).or_default().push(height[from]);
     }
@@ -167,13 +194,22 @@ mod tests {
     }
 
     fn names(layout: &Layout) -> Vec<Vec<&str>> {
-        layout.layers.iter().map(|it| it.iter().map(|it| &*layout.nodes[*it].key).collect()).collect()
+        let key = |it: &usize| Some(&*layout.nodes.get(*it)?.key);
+        layout.layers.iter().map(|it| it.iter().filter_map(key).collect()).collect()
     }
 
     #[test]
     fn callers_stand_left_of_those_they_call() {
         let found = layout(&[("web", "cart"), ("cart", "db"), ("web", "db"), ("internet", "web")]);
         assert_eq!(names(&found), [["internet"], ["web"], ["cart"], ["db"]]);
+    }
+
+    #[test]
+    fn an_arrow_has_a_place_in_each_layer_that_it_crosses() {
+        let found = layout(&[("a", "b"), ("b", "c"), ("c", "d"), ("a", "d"), ("d", "a")]);
+        let passes = |from: usize, to: usize| found.passes[&(from, to)].len();
+        assert_eq!((passes(0, 1), passes(0, 3), passes(3, 0)), (0, 2, 0));
+        assert_eq!(found.layers.iter().map(Vec::len).collect::<Vec<_>>(), [1, 2, 2, 1]);
     }
 
     #[test]

@@ -11,6 +11,8 @@ const LINE: f64 = 13.0;
 const SPACE: f64 = 24.0;
 const GAP: f64 = 170.0;
 const MARGIN: f64 = 20.0;
+/// What an arrow takes of a layer that it crosses.
+const PASS: f64 = 6.0;
 /// Longer labels are cut; pointing at the arrow shows all of it.
 const LABEL: usize = 26;
 /// Beyond this many arrows labels would hide one another.
@@ -43,7 +45,9 @@ pub fn draw(layout: &Layout) -> String {
     for ((from, to), ports) in &layout.arrows {
         let text = ports.iter().cloned().collect::<Vec<_>>().join("; ");
         let ends = [&layout.nodes[*from], &layout.nodes[*to]];
-        arrow(&mut svg, [&places[from], &places[to]], ends, &text, labelled.then_some(&mut labels));
+        let passes = layout.passes.get(&(*from, *to)).into_iter().flatten().map(|it| &places[it]);
+        let stops: Vec<&Box> = std::iter::once(&places[from]).chain(passes).chain([&places[to]]).collect();
+        arrow(&mut svg, &stops, ends, &text, labelled.then_some(&mut labels));
     }
     svg += &labels;
     for (index, node) in layout.nodes.iter().enumerate() {
@@ -54,16 +58,16 @@ pub fn draw(layout: &Layout) -> String {
 }
 
 fn places(layout: &Layout) -> BTreeMap<usize, Box> {
-    let height_of =
-        |layer: &Vec<usize>| layer.iter().map(|it| height(&layout.nodes[*it]) + SPACE).sum::<f64>();
+    let height = |it: &usize| layout.nodes.get(*it).map_or(PASS, height);
+    let height_of = |layer: &Vec<usize>| layer.iter().map(|it| height(it) + SPACE).sum::<f64>();
     let tallest = layout.layers.iter().map(height_of).fold(0.0, f64::max);
     let mut places = BTreeMap::new();
     let mut x = MARGIN;
     for layer in &layout.layers {
-        let width = layer.iter().map(|it| width(&layout.nodes[*it])).fold(0.0, f64::max);
+        let width = layer.iter().filter_map(|it| layout.nodes.get(*it)).map(width).fold(0.0, f64::max);
         let mut y = MARGIN + 20.0 + (tallest - height_of(layer)) / 2.0;
         for node in layer {
-            let height = height(&layout.nodes[*node]);
+            let height = height(node);
             places.insert(*node, Box { x, y, width, height });
             y += height + SPACE;
         }
@@ -107,27 +111,29 @@ fn draw_node(svg: &mut String, place: &Box, node: &Node, colour: &str) {
     svg.push_str("</g>\n");
 }
 
-/// From the right edge of one to the left edge of the other; what goes back goes around below.
+/// From the right edge of one to the left edge of the next, and across where it only passes; what
+/// goes back goes around below.
 fn arrow(
     svg: &mut String,
-    [from, to]: [&Box; 2],
+    stops: &[&Box],
     [source, target]: [&Node; 2],
     text: &str,
     labels: Option<&mut String>,
 ) {
-    let (x1, y1) = (from.x + from.width, from.y + from.height / 2.0);
-    let (x2, y2) = (to.x, to.y + to.height / 2.0);
-    let back = x2 < x1;
-    let reach = if back { 90.0 } else { (x2 - x1) / 2.0 };
-    let dip = if back { from.height.max(to.height) + 20.0 } else { 0.0 };
-    let (c1, c2) = ((x1 + reach, y1 + dip), (x2 - reach, y2 + dip));
     let [from_key, to_key, full] = [&source.key, &target.key, text].map(|it| escape(it));
     let data = format!("class=\"arrow\" data-from=\"{from_key}\" data-to=\"{to_key}\"");
+    let mut path = String::new();
+    let mut last = [(0.0, 0.0); 4];
+    for (number, ends) in stops.windows(2).enumerate() {
+        last = curve(ends[0], ends[1]);
+        let [(x1, y1), (cx1, cy1), (cx2, cy2), (x2, y2)] = last;
+        let begin = if number == 0 { 'M' } else { 'L' };
+        let _ = write!(path, "{begin}{x1:.1} {y1:.1}C{cx1:.1} {cy1:.1} {cx2:.1} {cy2:.1} {x2:.1} {y2:.1}");
+    }
     let _ = writeln!(
         svg,
-        "<g {data}><title>{from_key} =&gt; {to_key} : {full}</title><path d=\"M{x1:.1} {y1:.1}C{:.1} {:.1} {:.1} {:.1} \
-         {x2:.1} {y2:.1}\" fill=\"none\" stroke=\"#57606a\" stroke-width=\"1.2\" marker-end=\"url(#tip)\"/></g>",
-        c1.0, c1.1, c2.0, c2.1
+        "<g {data}><title>{from_key} =&gt; {to_key} : {full}</title><path d=\"{path}\" fill=\"none\" \
+         stroke=\"#57606a\" stroke-width=\"1.2\" marker-end=\"url(#tip)\"/></g>"
     );
     let Some(labels) = labels else { return };
     // Nearer to the target than the middle: arrows of one caller have parted there.
@@ -136,7 +142,8 @@ fn arrow(
         let u = 1.0 - t;
         u * u * u * a + 3.0 * u * u * t * b + 3.0 * u * t * t * c + t * t * t * d
     };
-    let (x, y) = (at(x1, c1.0, c2.0, x2), at(y1, c1.1, c2.1, y2));
+    let [a, b, c, d] = last;
+    let (x, y) = (at(a.0, b.0, c.0, d.0), at(a.1, b.1, c.1, d.1));
     let short: String = text.chars().take(LABEL).collect();
     let dots = if short.len() < text.len() { "…" } else { "" };
     let _ = writeln!(
@@ -146,4 +153,14 @@ fn arrow(
         y - 3.0,
         escape(&short)
     );
+}
+
+/// A cubic Bézier curve: its ends, and what pulls it on the way.
+fn curve(from: &Box, to: &Box) -> [(f64, f64); 4] {
+    let (x1, y1) = (from.x + from.width, from.y + from.height / 2.0);
+    let (x2, y2) = (to.x, to.y + to.height / 2.0);
+    let back = x2 < x1;
+    let reach = if back { 90.0 } else { (x2 - x1) / 2.0 };
+    let dip = if back { from.height.max(to.height) + 20.0 } else { 0.0 };
+    [(x1, y1), (x1 + reach, y1 + dip), (x2 - reach, y2 + dip), (x2, y2)]
 }
