@@ -13,7 +13,7 @@
 #include <linux/types.h>
 
 enum abi {
-	ABI_VERSION = 2,
+	ABI_VERSION = 3,
 };
 
 /* Of either family, in network byte order; one of IPv4 in mapped form, ::ffff:a.b.c.d (RFC 4291). */
@@ -40,6 +40,11 @@ struct config {
 	__u32 pods_count;
 	__u32 services_count;
 	__u32 cluster_count;
+	/* Ports of the node's addresses that others hand out; the host's byte order, both included. */
+	__u16 nat_first; /* these programs, as the source of translated packets */
+	__u16 nat_last;
+	__u16 masquerade_first; /* nftables: what arrives there is never a Service's */
+	__u16 masquerade_last;
 	__u8 gateway_mac[6];
 	__u8 pad[6];
 	struct address node[BLOCKS]; /* this node's own addresses */
@@ -47,7 +52,7 @@ struct config {
 	struct block services[BLOCKS];
 	struct block cluster[BLOCKS]; /* all pods' */
 };
-_Static_assert(sizeof(struct config) == 9 * 4 + 12 + BLOCKS * (16 + 3 * 32), "config has no holes");
+_Static_assert(sizeof(struct config) == 9 * 4 + 4 * 2 + 12 + BLOCKS * (16 + 3 * 32), "config has no holes");
 
 /* What may change while the programs run: one row. */
 struct settings {
@@ -136,6 +141,7 @@ enum flow_state {
 	FLOW_FIN_1 = 4,
 	FLOW_RESET = 8,
 	FLOW_REVOKED = 16, /* policy allows it no longer */
+	FLOW_TRANSLATED = 32, /* what goes to the opener is translated first: see struct nat */
 };
 
 /* A flow has one entry for both directions: the lower address and port are end 0. */
@@ -187,25 +193,38 @@ struct fragment {
 
 /* Argument of the sweep program. */
 struct sweep {
-	struct address purge; /* remove all flows of this address; 0: only those that have aged */
+	struct address purge; /* remove all flows and translations of this address; 0: only those that have aged */
 	__u32 now;	      /* in flow.seen's unit */
 	__u32 live;
 	__u32 removed;
-	__u32 pad;
+	__u32 translations; /* rows of struct nat that are left */
 };
 
 /* ---- services -------------------------------------------------------------------------------- */
 
+enum scope {
+	SCOPE_INSIDE = 0,  /* sockets of this node */
+	SCOPE_OUTSIDE = 1, /* packets from beyond the uplink */
+};
+
 struct frontend {
-	struct address address;
+	struct address address; /* 0.0.0.0 or :: for the nodes' own */
 	__be16 port;
 	__u8 protocol;
-	__u8 pad[5];
+	__u8 scope;
+	__u8 pad[4];
+};
+
+enum frontend_flag {
+	FRONTEND_OWN_NODE = 1, /* of a node port: at this node's addresses only */
+	FRONTEND_SILENT = 2,   /* without a backend: drop, do not refuse */
 };
 
 struct frontend_row {
 	__u32 revision;
 	__u32 count; /* slots 0 to count - 1 of this revision; none: refuse */
+	__u32 flags;
+	__u32 pad;
 };
 
 struct backend_key {
@@ -218,6 +237,31 @@ struct backend {
 	__be16 port;
 	__u8 pad[6];
 };
+
+/* A packet's ends, in the direction in which it travels. */
+struct tuple {
+	struct address source;
+	struct address destination;
+	__be16 source_port;
+	__be16 destination_port;
+	__u8 protocol;
+	__u8 pad[3];
+};
+_Static_assert(sizeof(struct tuple) == 40, "tuple has no holes");
+
+/*
+ * What a packet with a tuple becomes. A connection has two rows, one for each direction; the reverse of
+ * what one makes is the key of the other.
+ */
+struct nat {
+	struct tuple to;
+	__u32 revision; /* of the frontend that chose the backend */
+	__u32 seen;	/* as in struct flow */
+	__u8 state;	/* enum flow_state, of this direction */
+	__u8 reply;	/* 1: from the backend to the client */
+	__u8 pad[6];
+};
+_Static_assert(sizeof(struct nat) == 56, "nat has no holes");
 
 /* What a socket took for what. */
 struct translation {
@@ -257,6 +301,8 @@ enum drop_reason {
 	DROP_FLOWS_FULL = 14,
 	DROP_QUOTA = 15,	   /* the pod has caused too many flows */
 	DROP_REVOKED = 16,	   /* the connection was allowed when it was opened */
+	DROP_NO_BACKEND = 17,	   /* a Service without an endpoint for this client */
+	DROP_NAT_PORTS = 18,	   /* no source port is left for a translated packet */
 	DROP_REASONS,
 };
 
@@ -295,6 +341,8 @@ struct vocabulary {
 	enum drop_reason drop_reason;
 	enum counter counter;
 	enum event_kind event_kind;
+	enum scope scope;
+	enum frontend_flag frontend_flag;
 	struct event event;
 };
 

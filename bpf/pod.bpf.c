@@ -2,6 +2,7 @@
 /* Both directions of the host side of a pod's veth pair. */
 #include "lib/admit.h"
 #include "lib/base.h"
+#include "lib/edge.h"
 #include "lib/ends.h"
 #include "lib/event.h"
 #include "lib/flow.h"
@@ -46,19 +47,19 @@ static __always_inline bool is_our_reset(struct __sk_buff *skb)
 	return skb->mark == config.reset_mark;
 }
 
-static __always_inline int revoked_from_pod(struct __sk_buff *skb, const struct packet *packet,
+static __always_inline int revoked_from_pod(struct __sk_buff *skb, struct packet *packet,
 					    const struct flow *flow, __u32 sender)
 {
 	if (is_our_reset(skb)) {
 		skb->mark = 0;
-		return deliver(skb, packet, flow, sender);
+		return deliver_slowly(skb, packet, flow, sender);
 	}
 	tell_revoked(skb, packet, flow);
 	return is_resettable(packet) ? reset_from_pod(skb, packet, flow, sender) : DROP;
 }
 
 /* A first packet, or one whose flow must be looked at more closely. */
-static __noinline int from_pod_slow(struct __sk_buff *skb, const struct packet *packet,
+static __noinline int from_pod_slow(struct __sk_buff *skb, struct packet *packet,
 				    const struct flow_key *key, __u32 end)
 {
 	struct flow fresh = {};
@@ -75,7 +76,9 @@ static __noinline int from_pod_slow(struct __sk_buff *skb, const struct packet *
 		if (!flow_allows_now(key, flow))
 			return revoked_from_pod(skb, packet, flow, sender);
 		flow_touch(flow, packet, sender);
-		return deliver(skb, packet, flow, sender);
+		if (flow->state & FLOW_TRANSLATED)
+			return deliver_translated(skb, packet, flow, sender);
+		return deliver_slowly(skb, packet, flow, sender);
 	}
 	if (may_begin(packet))
 		return drop_unknown(skb, packet, EGRESS);
@@ -86,7 +89,7 @@ static __noinline int from_pod_slow(struct __sk_buff *skb, const struct packet *
 	fresh.opener = sender;
 	if (admit(skb, packet, key, &fresh, endpoint))
 		return DROP;
-	return deliver(skb, packet, &fresh, sender);
+	return deliver_slowly(skb, packet, &fresh, sender);
 }
 
 /* Everything that a pod sends. */

@@ -5,6 +5,7 @@
  */
 #include "lib/base.h"
 #include "lib/flow.h"
+#include "lib/nat.h"
 
 struct bpf_map;
 
@@ -19,17 +20,17 @@ enum patience {
 	OTHERS = 600,
 };
 
-static __always_inline __u32 patience(const struct flow_key *key, const struct flow *flow)
+static __always_inline __u32 patience(__u8 protocol, __u8 state)
 {
 	const __u8 fins = FLOW_FIN_0 | FLOW_FIN_1;
 
-	if ((flow->state & (FLOW_RESET | FLOW_REVOKED)) || (flow->state & fins) == fins)
-		return flow->state & FLOW_REVOKED ? UNANSWERED : TCP_CLOSED;
-	if (!(flow->state & FLOW_REPLIED))
+	if ((state & (FLOW_RESET | FLOW_REVOKED)) || (state & fins) == fins)
+		return state & FLOW_REVOKED ? UNANSWERED : TCP_CLOSED;
+	if (!(state & FLOW_REPLIED))
 		return UNANSWERED;
-	switch (key->protocol) {
+	switch (protocol) {
 	case IPPROTO_TCP:
-		return flow->state & fins ? TCP_HALF_CLOSED : TCP_ESTABLISHED;
+		return state & fins ? TCP_HALF_CLOSED : TCP_ESTABLISHED;
 	case IPPROTO_UDP:
 		return UDP_ANSWERED;
 	case IPPROTO_ICMP:
@@ -47,7 +48,7 @@ static long sweep_flow(struct bpf_map *map, struct flow_key *key, struct flow *f
 	bool purged = !is_nobody(&sweep->purge) && (same_address(&key->address[0], &sweep->purge) ||
 						    same_address(&key->address[1], &sweep->purge));
 	/* A packet that came after `now` was read makes `idle` negative. */
-	bool aged = (__s32)idle > (__s32)patience(key, flow);
+	bool aged = (__s32)idle > (__s32)patience(key->protocol, flow->state);
 
 	if (purged || aged) {
 		if (!bpf_map_delete_elem(map, key))
@@ -58,6 +59,31 @@ static long sweep_flow(struct bpf_map *map, struct flow_key *key, struct flow *f
 	owner = bpf_map_lookup_elem(&endpoints, &key->address[flow_owner(flow)]);
 	if (owner)
 		owner->counted++;
+	return 0;
+}
+
+static __always_inline bool names(const struct tuple *tuple, const struct address *address)
+{
+	return same_address(&tuple->source, address) || same_address(&tuple->destination, address);
+}
+
+/* A connection is as old as the younger of its two rows; one without the other is none. */
+static long sweep_nat(struct bpf_map *map, struct tuple *key, struct nat *row, struct sweep *sweep)
+{
+	struct tuple partner = reverse(&row->to);
+	struct nat *other_way = bpf_map_lookup_elem(&nat, &partner);
+	bool purged = !is_nobody(&sweep->purge) &&
+		      (names(key, &sweep->purge) || names(&row->to, &sweep->purge));
+	__s32 idle = sweep->now - row->seen, idle_too;
+
+	if (other_way) {
+		idle_too = sweep->now - other_way->seen;
+		idle = idle_too < idle ? idle_too : idle;
+	}
+	if (purged || !other_way || idle > (__s32)patience(key->protocol, row->state | other_way->state))
+		bpf_map_delete_elem(map, key);
+	else
+		sweep->translations++;
 	return 0;
 }
 
@@ -80,9 +106,11 @@ int sweep_flows(struct sweep *argument)
 
 	bpf_for_each_map_elem(&endpoints, start_counting, NULL, 0);
 	bpf_for_each_map_elem(&flows, sweep_flow, &sweep, 0);
+	bpf_for_each_map_elem(&nat, sweep_nat, &sweep, 0);
 	bpf_for_each_map_elem(&endpoints, stop_counting, NULL, 0);
 	argument->now = sweep.now;
 	argument->live = sweep.live;
 	argument->removed = sweep.removed;
+	argument->translations = sweep.translations;
 	return 0;
 }

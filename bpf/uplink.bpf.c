@@ -2,6 +2,7 @@
 /* What arrives from the other nodes and from outside. */
 #include "lib/admit.h"
 #include "lib/base.h"
+#include "lib/edge.h"
 #include "lib/ends.h"
 #include "lib/event.h"
 #include "lib/flow.h"
@@ -15,7 +16,7 @@ static __always_inline bool came_over_uplink(const struct flow *flow, __u32 send
 	return flow->end[sender & 1].kind == END_REMOTE && flow->end[other(sender)].kind == END_POD;
 }
 
-static __noinline int from_uplink_slow(struct __sk_buff *skb, const struct packet *packet,
+static __noinline int from_uplink_slow(struct __sk_buff *skb, struct packet *packet,
 				       const struct flow_key *key, __u32 end)
 {
 	struct flow fresh = {};
@@ -32,7 +33,7 @@ static __noinline int from_uplink_slow(struct __sk_buff *skb, const struct packe
 			return is_resettable(packet) ? reset_from_uplink(skb, packet, flow, sender) : DROP;
 		}
 		flow_touch(flow, packet, sender);
-		return deliver(skb, packet, flow, sender);
+		return deliver_slowly(skb, packet, flow, sender);
 	}
 	endpoint = bpf_map_lookup_elem(&endpoints, &packet->destination);
 	if (!endpoint)
@@ -43,9 +44,10 @@ static __noinline int from_uplink_slow(struct __sk_buff *skb, const struct packe
 	fresh.end[sender].kind = END_REMOTE;
 	fresh.end[sender].via = node_of(&packet->source);
 	fresh.opener = sender;
+	fresh.state = packet->translated ? FLOW_TRANSLATED : 0;
 	if (admit(skb, packet, key, &fresh, endpoint))
 		return DROP;
-	return deliver(skb, packet, &fresh, sender);
+	return deliver_slowly(skb, packet, &fresh, sender);
 }
 
 /* Source and destination; false when they are not there. */
@@ -77,8 +79,8 @@ static __always_inline bool read_addresses(struct __sk_buff *skb, struct address
 }
 
 /*
- * Whose packet it is, before anything else is looked at: PASS is a pod's, PASS_ON the node's own or
- * nobody's business. redirect_peer skips the kernel's check for martians, so it is made here.
+ * Whose packet it is, before anything else is looked at: PASS is a pod's, PASS_ON the node's own, a
+ * Service's, or nobody's business. redirect_peer skips the kernel's check for martians, so it is made here.
  */
 static __always_inline int whose(struct __sk_buff *skb)
 {
@@ -103,17 +105,23 @@ int from_uplink(struct __sk_buff *skb)
 	struct flow_key key;
 	struct flow *flow;
 	__u32 sender;
-	int verdict;
+	int verdict, reason;
 
 	/* A flooding bridge shows us frames of others; the stack ignores them. */
 	if (!is_ip(skb) || skb->pkt_type != PACKET_HOST || skb->vlan_present)
 		return PASS_ON;
 	verdict = whose(skb);
-	if (verdict != PASS)
-		return verdict;
-	verdict = parse(skb, &packet);
-	if (verdict)
-		return drop(skb, &packet, verdict, INGRESS);
+	if (verdict == DROP)
+		return DROP;
+	reason = parse(skb, &packet);
+	if (verdict == PASS_ON) {
+		/* What is not understood is not ours to drop. */
+		verdict = reason ? PASS_ON : from_edge(skb, &packet);
+		if (verdict != TO_POD)
+			return verdict;
+	} else if (reason) {
+		return drop(skb, &packet, reason, INGRESS);
+	}
 	sender = flow_key(&packet, &key) & 1;
 	flow = opens(&packet) ? NULL : bpf_map_lookup_elem(&flows, &key);
 	if (flow && flow_allows(flow) && came_over_uplink(flow, sender)) {

@@ -60,6 +60,7 @@ struct icmphdr {
 
 #define AF_INET 2
 #define AF_INET6 10
+#define E2BIG 7
 #define ECONNREFUSED 111
 
 /* IPv4 header (RFC 791). */
@@ -92,6 +93,14 @@ static __always_inline bool is_mapped(const struct address *address)
 static __always_inline __be32 unmapped(const struct address *address)
 {
 	return ((const __be32 *)address)[3];
+}
+
+/* The address that in rows stands for those of each node, of the family of `like`. */
+static __always_inline struct address any_address(const struct address *like)
+{
+	struct address none = {};
+
+	return is_mapped(like) ? mapped(0) : none;
 }
 
 static __always_inline bool same_address(const struct address *a, const struct address *b)

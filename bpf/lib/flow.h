@@ -9,21 +9,20 @@
 #include "packet.h"
 
 /* Any total order does; the bytes as they lie there have one. */
-static __always_inline bool comes_after(const struct packet *packet)
+static __always_inline bool comes_after(const struct address *from, __be16 from_port, const struct address *to,
+					__be16 to_port)
 {
-	const struct address *from = &packet->from, *to = &packet->destination;
-
 	if (from->half[0] != to->half[0])
 		return from->half[0] > to->half[0];
 	if (from->half[1] != to->half[1])
 		return from->half[1] > to->half[1];
-	return packet->from_port > packet->to_port;
+	return from_port > to_port;
 }
 
 /* Writes the key of a packet's flow and returns which end sent the packet. */
 static __always_inline __u32 flow_key(const struct packet *packet, struct flow_key *key)
 {
-	__u32 sender = comes_after(packet);
+	__u32 sender = comes_after(&packet->from, packet->from_port, &packet->destination, packet->to_port);
 
 	if (sender) {
 		key->address[0] = packet->destination;

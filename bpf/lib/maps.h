@@ -116,6 +116,29 @@ struct {
 	__uint(max_entries, 1);
 } backends SEC(".maps");
 
+/* Two rows a translated connection. Not an LRU, for the reason of flows. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct tuple);
+	__type(value, struct nat);
+	__uint(max_entries, 1);
+} nat SEC(".maps");
+
+/* The rows of a connection that is about to be entered: they are more than the stack has room for. */
+struct nat_draft {
+	struct nat forward;
+	struct nat reply;
+	struct tuple back;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);
+	__type(value, struct nat_draft);
+	__uint(max_entries, 1);
+} nat_drafts SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);

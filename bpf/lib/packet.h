@@ -43,7 +43,8 @@ struct packet {
 	__u8 echo;
 	__u8 tcp_flags; /* 0 in later fragments */
 	__u8 ttl;
-	__u8 kind;
+	__u8 kind : 7;
+	__u8 translated : 1; /* by the row of struct nat that it had */
 };
 
 /* Whether it can only be the first packet of a connection, never one of a known flow. */

@@ -12,6 +12,7 @@
 #include "event.h"
 #include "flow.h"
 #include "maps.h"
+#include "nat.h"
 #include "packet.h"
 #include "redirect.h"
 
@@ -170,6 +171,34 @@ static __always_inline int write_reset(struct __sk_buff *skb, const struct packe
 				      write_reset6(skb, packet, spoken, way);
 }
 
+/*
+ * Makes what is known of a packet of a translated connection what its client knows of it, or would: his
+ * resets are from and to the one whom he asked. `way` is his reset's.
+ */
+static __noinline int as_client_knows(struct packet *packet, enum reset_way way)
+{
+	struct tuple key = tuple_of(packet);
+	struct nat *row;
+
+	if (way == RESET_BACK)
+		key = reverse(&key);
+	row = bpf_map_lookup_elem(&nat, &key);
+	if (!row)
+		return -1;
+	if (way == RESET_BACK) {
+		packet->source = row->to.destination;
+		packet->destination = row->to.source;
+		packet->from_port = row->to.destination_port;
+		packet->to_port = row->to.source_port;
+	} else {
+		packet->source = row->to.source;
+		packet->destination = row->to.destination;
+		packet->from_port = row->to.source_port;
+		packet->to_port = row->to.destination_port;
+	}
+	return 0;
+}
+
 /* Whether resets can be made of this packet, and are called for. */
 static __always_inline bool is_resettable(const struct packet *packet)
 {
@@ -205,7 +234,7 @@ static __always_inline void reset_pod(struct __sk_buff *skb, const struct flow_e
 }
 
 /* The pod at the other side of this ingress hook is told back, the rest of the way onward. */
-static __noinline int reset_from_pod(struct __sk_buff *skb, const struct packet *packet, const struct flow *flow,
+static __noinline int reset_from_pod(struct __sk_buff *skb, struct packet *packet, const struct flow *flow,
 				     __u32 sender)
 {
 	struct spoken spoken = {};
@@ -213,14 +242,16 @@ static __noinline int reset_from_pod(struct __sk_buff *skb, const struct packet 
 	if (!begin_reset(skb, packet, &spoken) || write_reset(skb, packet, &spoken, RESET_BACK))
 		return DROP;
 	reset_pod(skb, &flow->end[sender & 1]);
+	if ((flow->state & FLOW_TRANSLATED) && as_client_knows(packet, RESET_ONWARD))
+		return DROP;
 	if (write_reset(skb, packet, &spoken, RESET_ONWARD))
 		return DROP;
 	count(COUNT_RESETS);
-	return deliver(skb, packet, flow, sender);
+	return deliver_slowly(skb, packet, flow, sender);
 }
 
 /* From another node: the pod is told, and the sender back over the uplink. */
-static __noinline int reset_from_uplink(struct __sk_buff *skb, const struct packet *packet, const struct flow *flow,
+static __noinline int reset_from_uplink(struct __sk_buff *skb, struct packet *packet, const struct flow *flow,
 					__u32 sender)
 {
 	struct spoken spoken = {};
@@ -228,6 +259,8 @@ static __noinline int reset_from_uplink(struct __sk_buff *skb, const struct pack
 	if (!begin_reset(skb, packet, &spoken) || write_reset(skb, packet, &spoken, RESET_ONWARD))
 		return DROP;
 	reset_pod(skb, &flow->end[other(sender)]);
+	if ((flow->state & FLOW_TRANSLATED) && as_client_knows(packet, RESET_BACK))
+		return DROP;
 	if (write_reset(skb, packet, &spoken, RESET_BACK))
 		return DROP;
 	count(COUNT_RESETS);

@@ -4,6 +4,7 @@
 #define KILTER_SERVICE_H
 
 #include "base.h"
+#include "ends.h"
 #include "maps.h"
 
 enum choice {
@@ -34,6 +35,36 @@ static __always_inline enum choice choose(const struct frontend *frontend, const
 	return TRANSLATED;
 }
 
+/* Whether it is an address of another node. */
+static __always_inline bool is_other_node(const struct address *address)
+{
+	__u32 index = node_of(address);
+	struct node *node = index ? bpf_map_lookup_elem(&nodes, &index) : NULL;
+
+	return node && same_address(&node->next_hop, address);
+}
+
+/*
+ * The row of what a socket asked for: of that very address, or of a port of the nodes. `row->flags` says
+ * whether another node's port is this node's to translate.
+ */
+static __always_inline struct frontend_row *find_frontend(const struct frontend *asked)
+{
+	struct frontend_row *row = bpf_map_lookup_elem(&frontends, asked);
+	struct frontend port = *asked;
+
+	port.address = any_address(&asked->address);
+	/* A program that asks for no address means its own loopback. */
+	if (same_address(&port.address, &asked->address))
+		return NULL;
+	if (row)
+		return row;
+	row = bpf_map_lookup_elem(&frontends, &port);
+	if (!row || is_own_node(&asked->address))
+		return row;
+	return !(row->flags & FRONTEND_OWN_NODE) && is_other_node(&asked->address) ? row : NULL;
+}
+
 /* What lies in the Service block and is none is refused here: no packet could be answered. */
 static __always_inline enum choice unknown(const struct frontend *frontend)
 {
@@ -46,7 +77,7 @@ static __noinline int translate(const struct frontend *frontend, struct translat
 
 	/* Twice: a frontend that moves to another revision between the two lookups has moved by now. */
 	for (int i = 0; i < 2; i++) {
-		row = bpf_map_lookup_elem(&frontends, frontend);
+		row = find_frontend(frontend);
 		if (!row)
 			return unknown(frontend);
 		if (choose(frontend, row, translation) == TRANSLATED)
@@ -92,7 +123,7 @@ static __always_inline struct translation *known_datagram(struct datagrams *peer
 static __always_inline int translate_datagram(struct bpf_sock_addr *ctx, const struct frontend *frontend,
 					      struct translation *translation)
 {
-	struct frontend_row *row = bpf_map_lookup_elem(&frontends, frontend);
+	struct frontend_row *row = find_frontend(frontend);
 	struct translation *known;
 	struct datagrams *peers;
 	int choice;

@@ -264,6 +264,7 @@ fn open(config: Config, channels: Channels) -> Result<(Engine, EventSource, u32)
         pod_cidrs: config.pod_cidrs.clone(),
         cluster_pod_cidrs: config.cluster_pod_cidrs.clone(),
         service_cidrs: config.service_cidrs.clone(),
+        masquerade_ports: host::MASQUERADE_PORTS,
         cgroup: config.cgroup.clone(),
         max_flows: config.max_flows,
     })?;

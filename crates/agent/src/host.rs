@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context, Result};
 use ipnet::IpNet;
-use kilter_datapath::EGRESS_MARK;
+use kilter_datapath::{EGRESS_MARK, SERVICE_PORTS};
 use kilter_netlink::{Family, Link, Masquerade, Netlink, Setting, ipv6, read_sysctl, sysctls_here};
 use kilter_netns::NetNs;
 
-/// Source ports that masquerading hands out. Three parties hand out ports on a node; their ranges are
-/// disjoint: this one, NodePorts, and local sockets (the rest of `ip_local_port_range`).
+/// Source ports that masquerading hands out. Four parties hand out ports on a node; their ranges are
+/// disjoint: this one, translated connections of Services (`SERVICE_PORTS`), NodePorts, and local sockets
+/// (the rest of `ip_local_port_range`).
 pub const MASQUERADE_PORTS: (u16, u16) = (40_000, 59_999);
 
 /// The default `--service-node-port-range` of Kubernetes.
@@ -59,7 +60,8 @@ pub fn sysctls(uplink: &str, pod_cidrs: &[IpNet]) -> Vec<Setting> {
 
 /// Adds to what the machine's owner reserved; the kernel merges what overlaps.
 fn reserve_ports(namespace: &NetNs) -> Result<()> {
-    let ours = format!("{}-{},{}-{}", NODE_PORTS.0, NODE_PORTS.1, MASQUERADE_PORTS.0, MASQUERADE_PORTS.1);
+    let ranges = [NODE_PORTS, MASQUERADE_PORTS, SERVICE_PORTS];
+    let ours = ranges.map(|(first, last)| format!("{first}-{last}")).join(",");
     let all = match read_sysctl(namespace, RESERVED_PORTS)? {
         already if already.is_empty() => ours,
         already => format!("{already},{ours}"),

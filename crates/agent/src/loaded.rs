@@ -14,7 +14,7 @@ use kilter_model::Cluster;
 use kilter_netlink::{Family, Link, Masquerade, Route, read_sysctl, read_sysctls};
 use kilter_netns::NetNs;
 use kilter_reach::proof::Links;
-use kilter_services::Tables;
+use kilter_services::{Scope, Tables};
 use kilter_wire::loaded::{self as wire, Loaded};
 
 use crate::endpoint::{LINK_PREFIX, pod_mac, settings_on_node};
@@ -167,6 +167,8 @@ fn frontends(tables: &Tables) -> Vec<wire::Frontend> {
         wire::Frontend {
             at: SocketAddr::new(frontend.address, frontend.port),
             protocol: frontend.protocol.number(),
+            outside: frontend.scope == Scope::Outside,
+            flags: row.flags.to_string(),
             count: row.count,
             backends: backends.into_iter().map(|it| SocketAddr::new(it.address, it.port)).collect(),
         }

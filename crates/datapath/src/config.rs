@@ -22,6 +22,9 @@ pub struct Config {
     pub cluster_pod_cidrs: Vec<IpNet>,
     /// The blocks of the Services' cluster IPs. At most 8.
     pub service_cidrs: Vec<IpNet>,
+    /// Ports of the node's addresses, first and last, that replies to masqueraded connections arrive at:
+    /// never a Service's.
+    pub masquerade_ports: (u16, u16),
     /// The node's cgroup (v2): sockets created in it, or below, are translated.
     pub cgroup: PathBuf,
     /// How many flows the node tracks before it refuses new ones. Adopted tables keep the size

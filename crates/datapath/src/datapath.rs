@@ -236,7 +236,8 @@ impl Datapath {
         let failed = |source| Error::Run { program: SWEEP, source };
         sys::run(self.programs.get(SWEEP)?, &mut context).map_err(failed)?;
         let swept = types::sweep::from_bytes(&context).unwrap_or_default();
-        Ok(Sweep { live: swept.live.into(), removed: swept.removed.into() })
+        let [live, removed, translations] = [swept.live, swept.removed, swept.translations].map(u64::from);
+        Ok(Sweep { live, removed, translations })
     }
 
     /// Counters and table sizes. Flows are as many as the last sweep left.
@@ -256,6 +257,7 @@ impl Datapath {
         stats.resets = counter(types::counter::COUNT_RESETS)?;
         stats.tables = BTreeMap::from([
             ("flows", self.last_sweep.live),
+            ("translations", self.last_sweep.translations),
             ("endpoints", self.endpoints.values().map(|pod| pod.addresses.len() as u64).sum()),
             ("classes", self.mirror.classes() as u64),
             ("routes", self.routes.len() as u64),

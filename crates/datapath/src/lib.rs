@@ -55,5 +55,9 @@ pub use stats::{Stats, Sweep};
 /// are to be masqueraded where they leave the node.
 pub const EGRESS_MARK: u32 = 0x6b74_0001;
 
+/// Source ports that the programs give to translated connections, first and last. Beyond those that Linux
+/// gives to sockets by default; reserve them, and hand them out to nobody else.
+pub const SERVICE_PORTS: (u16, u16) = (61_000, 65_535);
+
 /// The MAC address that a pod's gateway must have: the host side of every pod link.
 pub const GATEWAY_MAC: [u8; 6] = [0x02, 0x6b, 0x6c, 0x74, 0x00, 0x01];

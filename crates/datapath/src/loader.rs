@@ -12,7 +12,7 @@ use crate::maps::{Maps, RawMap};
 use crate::pins::Pins;
 use crate::rows::block;
 use crate::skel::{KilterSkelBuilder, types};
-use crate::{Config, EGRESS_MARK, Error, GATEWAY_MAC, Result, sys};
+use crate::{Config, EGRESS_MARK, Error, GATEWAY_MAC, Result, SERVICE_PORTS, sys};
 
 /// Marks resets that the programs send into a pod, so that `to_pod` lets them pass.
 const RESET_MARK: u32 = 0x6b74_0002;
@@ -122,6 +122,8 @@ fn prepare(map: &mut OpenMapMut<'_>, name: &str, adopt: Option<&Path>, size: Opt
 fn size_of_map(name: &str, config: &Config, sizes: Sizes) -> Option<u32> {
     match name {
         "flows" => Some(config.max_flows),
+        // Two rows a connection.
+        "nat" => Some(config.max_flows.saturating_mul(2)),
         "endpoints" | "postures" => Some(pods_of(&config.pod_cidrs)),
         "nodes" => Some(MAX_NODES),
         "frontends" => Some(sizes.frontends),
@@ -165,6 +167,10 @@ pub(crate) fn constants(config: &Config) -> Result<types::config> {
         pods_count,
         services_count,
         cluster_count,
+        nat_first: SERVICE_PORTS.0,
+        nat_last: SERVICE_PORTS.1,
+        masquerade_first: config.masquerade_ports.0,
+        masquerade_last: config.masquerade_ports.1,
         gateway_mac: GATEWAY_MAC,
         pad: [0; 6],
         node,

@@ -73,6 +73,10 @@ reasons! {
     Quota = DROP_QUOTA, "flow quota of the pod";
     /// The connection was allowed when it was opened, and is not any more.
     Revoked = DROP_REVOKED, "policy ended the connection";
+    /// The Service has no endpoint that may serve this client here.
+    NoBackend = DROP_NO_BACKEND, "no endpoint of the Service";
+    /// Every source port that a translated connection could have is taken.
+    NatPorts = DROP_NAT_PORTS, "no source port left";
 }
 
 #[cfg(test)]

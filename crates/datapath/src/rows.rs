@@ -5,7 +5,7 @@ use std::net::Ipv6Addr;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use kilter_model::{Direction, PortRange, Protocol};
 use kilter_policy::{ClassId, Decision, Interval, PostureId, ProtocolClass, RuleId, SetId, Verdict};
-use kilter_services::{Backend, Frontend};
+use kilter_services::{Backend, Flags, Frontend, FrontendRow, Scope};
 
 use crate::loader::{address, wire};
 use crate::ranges::{prefixes, range_of};
@@ -127,8 +127,17 @@ pub(crate) fn frontend_key(frontend: &Frontend) -> types::frontend {
         address: wire(frontend.address),
         port: frontend.port.to_be(),
         protocol: frontend.protocol.number(),
+        scope: scope_number(frontend.scope),
         ..Default::default()
     }
+}
+
+fn scope_number(scope: Scope) -> u8 {
+    let number = match scope {
+        Scope::Inside => types::scope::SCOPE_INSIDE,
+        Scope::Outside => types::scope::SCOPE_OUTSIDE,
+    };
+    number.0 as u8
 }
 
 pub(crate) fn frontend_of(key: &types::frontend) -> Option<Frontend> {
@@ -136,7 +145,23 @@ pub(crate) fn frontend_of(key: &types::frontend) -> Option<Frontend> {
         address: address(key.address),
         port: u16::from_be(key.port),
         protocol: Protocol::from_number(key.protocol)?,
+        scope: [Scope::Inside, Scope::Outside].into_iter().find(|it| scope_number(*it) == key.scope)?,
     })
+}
+
+const OWN_NODE: u32 = types::frontend_flag::FRONTEND_OWN_NODE.0;
+const SILENT: u32 = types::frontend_flag::FRONTEND_SILENT.0;
+
+pub(crate) fn frontend_row(row: &FrontendRow) -> types::frontend_row {
+    let flag = |is: bool, flag: u32| if is { flag } else { 0 };
+    let flags = flag(row.flags.own_node, OWN_NODE) | flag(row.flags.silent, SILENT);
+    types::frontend_row { revision: row.revision, count: row.count, flags, pad: 0 }
+}
+
+pub(crate) fn frontend_row_of(row: &types::frontend_row) -> FrontendRow {
+    let is = |flag: u32| row.flags & flag != 0;
+    let flags = Flags { own_node: is(OWN_NODE), silent: is(SILENT) };
+    FrontendRow { revision: row.revision, count: row.count, flags }
 }
 
 pub(crate) fn backend_row(backend: &Backend) -> types::backend {

@@ -1,6 +1,6 @@
 //! Service rows: writing a plan and reading back.
 
-use kilter_services::{FrontendRow, Plan, Tables, Write};
+use kilter_services::{Plan, Tables, Write};
 
 use crate::Result;
 use crate::loader::Sizes;
@@ -19,8 +19,7 @@ fn write(maps: &Maps, write: &Write) -> Result<()> {
             maps.backends.put(&key, &rows::backend_row(backend))
         }
         Write::PutFrontend { frontend, row } => {
-            let row = types::frontend_row { revision: row.revision, count: row.count };
-            maps.frontends.put(&rows::frontend_key(frontend), &row)
+            maps.frontends.put(&rows::frontend_key(frontend), &rows::frontend_row(row))
         }
         Write::DeleteFrontend { frontend } => maps.frontends.remove(&rows::frontend_key(frontend)).map(drop),
         Write::DeleteBackend { revision, slot } => {
@@ -67,7 +66,7 @@ pub(crate) fn read(maps: &Maps) -> Result<Tables> {
     let mut tables = Tables::default();
     for (key, row) in maps.frontends.rows()? {
         if let Some(frontend) = rows::frontend_of(&key) {
-            tables.frontends.insert(frontend, FrontendRow { revision: row.revision, count: row.count });
+            tables.frontends.insert(frontend, rows::frontend_row_of(&row));
         }
     }
     for (key, row) in maps.backends.rows()? {

@@ -24,4 +24,6 @@ pub struct Sweep {
     pub live: u64,
     /// Entries that had aged and are gone.
     pub removed: u64,
+    /// Rows of translated connections: two of each.
+    pub translations: u64,
 }

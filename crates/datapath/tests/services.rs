@@ -12,7 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use common::*;
 use kilter_datapath::{Datapath, DropReason};
 use kilter_model::Protocol;
-use kilter_services::{Backend, Frontend, FrontendRow, Plan, Write};
+use kilter_services::{Backend, Flags, Frontend, FrontendRow, Plan, Write};
 use kilter_testkit::cgroup2_root;
 
 const SERVICE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 96, 0, 10));
@@ -59,13 +59,13 @@ fn put_service(
     backends: &[(IpAddr, u16)],
 ) {
     let address = if backends.iter().any(|(address, _)| address.is_ipv6()) { SERVICE6 } else { SERVICE };
-    let frontend = Frontend { address, port, protocol };
+    let frontend = Frontend::inside(address, port, protocol);
     let mut plan = Plan::default();
     for (slot, (address, port)) in (0u32..).zip(backends) {
         let backend = Backend { address: *address, port: *port };
         plan.prepare.push(Write::PutBackend { revision, slot, backend });
     }
-    let row = FrontendRow { revision, count: backends.len() as u32 };
+    let row = FrontendRow { revision, count: backends.len() as u32, flags: Flags::default() };
     plan.switch.push(Write::PutFrontend { frontend, row });
     datapath.apply_services(&plan).unwrap();
 }
@@ -258,14 +258,14 @@ fn service_rows_come_back_as_they_were_written() {
     let fabric = Fabric::new();
     let mut node = Node::new(&fabric, 1);
     let mut expected = kilter_services::Tables::default();
-    let frontend = Frontend { address: SERVICE, port: 53, protocol: Protocol::Udp };
+    let frontend = Frontend::inside(SERVICE, 53, Protocol::Udp);
     let backend = Backend { address: Ipv4Addr::new(10, 244, 1, 9).into(), port: 5353 };
     let plan = Plan {
         prepare: vec![
             Write::PutBackend { revision: 4, slot: 0, backend },
             Write::PutBackend { revision: 4, slot: 1, backend },
         ],
-        switch: vec![Write::PutFrontend { frontend, row: FrontendRow { revision: 4, count: 2 } }],
+        switch: vec![Write::PutFrontend { frontend, row: FrontendRow { revision: 4, count: 2, flags: Flags::default() } }],
         retire: vec![],
     };
     plan.writes().for_each(|write| expected.apply(write));
@@ -302,8 +302,8 @@ fn tables_grow_under_traffic() {
     echo(&mut stream, 10);
     let mut plan = Plan::default();
     for revision in 2..=5_000u32 {
-        let frontend = Frontend { address: many(revision), port: 80, protocol: Protocol::Tcp };
-        plan.switch.push(Write::PutFrontend { frontend, row: FrontendRow { revision, count: 2 } });
+        let frontend = Frontend::inside(many(revision), 80, Protocol::Tcp);
+        plan.switch.push(Write::PutFrontend { frontend, row: FrontendRow { revision, count: 2, flags: Flags::default() } });
         for slot in 0..2 {
             let backend = Backend { address: b.address, port: 80 };
             plan.prepare.push(Write::PutBackend { revision, slot, backend });
@@ -324,5 +324,46 @@ fn tables_grow_under_traffic() {
         let server = serve(&b.netns, b.address, 80);
         echo(&mut connect(&a.netns, service, 80, PATIENCE).unwrap(), 10);
         server.join().unwrap();
+    }
+}
+
+#[test]
+fn ports_of_nodes_are_translated_where_they_are_this_nodes_affair() {
+    let fabric = Fabric::new();
+    let mut node = Node::new(&fabric, 1);
+    let (a, b) = (node.pod(5), node.pod(6));
+    let _inside = Inside::of(&node);
+    let other_nodes = ["10.240.0.12", "fd00:240::12"];
+    for (family, other) in FAMILIES.into_iter().zip(other_nodes) {
+        let (own, to) = (node.both()[family], b.both()[family]);
+        let any: IpAddr = if to.is_ipv4() { [0, 0, 0, 0].into() } else { [0u16; 8].into() };
+        let put = |node: &mut Node, port, own_node| {
+            let revision = u32::from(port) + 10 * family as u32;
+            let mut plan = Plan::default();
+            plan.prepare.push(Write::PutBackend { revision, slot: 0, backend: Backend { address: to, port: 80 } });
+            let row = FrontendRow { revision, count: 1, flags: Flags { own_node, silent: false } };
+            plan.switch.push(Write::PutFrontend { frontend: Frontend::inside(any, port, Protocol::Tcp), row });
+            node.datapath().apply_services(&plan).unwrap();
+        };
+        put(&mut node, 30_080, false);
+        put(&mut node, 30_081, true);
+        for (at, port) in [(own, 30_080), (other.parse().unwrap(), 30_080), (own, 30_081)] {
+            let listener = b.netns.run(|| TcpListener::bind((to, 80))).unwrap().unwrap();
+            for client in [&a.netns, &node.netns] {
+                let stream = connect(client, at, port, PATIENCE).unwrap();
+                assert_eq!(stream.peer_addr().unwrap(), SocketAddr::from((at, port)));
+                listener.accept().unwrap();
+            }
+        }
+        // No node's address: neither those of pods, nor none at all, which means the program's own loopback.
+        let server = b.netns.run(|| TcpListener::bind((to, 30_080))).unwrap().unwrap();
+        connect(&a.netns, to, 30_080, PATIENCE).unwrap();
+        server.accept().unwrap();
+        let error = connect(&a.netns, any, 30_080, PATIENCE).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+        // Which of its endpoints another node chooses is its own affair: the packet goes there.
+        connect(&a.netns, other.parse().unwrap(), 30_081, SILENCE).unwrap_err();
+        let flows = node.datapath().read_flows().unwrap();
+        assert!(flows.iter().any(|flow| flow.to == SocketAddr::new(other.parse().unwrap(), 30_081)), "{flows:?}");
     }
 }

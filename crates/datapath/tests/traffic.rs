@@ -269,8 +269,8 @@ fn a_pod_cannot_send_as_somebody_else() {
     let mut node = Node::new(&fabric, 1);
     let (a, b) = (node.pod(5), node.pod(6));
     for (other, to) in [("10.244.1.77", b.address), ("fd00:244:1::77", b.address6)] {
-        command(&a.netns, &format!("ip addr add {other} dev eth0"));
         let other = other.parse().unwrap();
+        add_address(&a.netns, other, "eth0");
         udp(&a.netns, other, 0).send_to(b"I am another", (to, 9)).unwrap();
         assert_eq!(node.dropped(other, to).0, DropReason::SourceAddress);
     }
@@ -331,7 +331,8 @@ fn a_pod_that_is_detached_is_cut_off_and_its_flows_are_gone() {
     connect(&b.netns, a.address, 80, SILENCE).unwrap_err();
     assert_eq!(node.dropped(b.address, a.address).0, DropReason::SourceAddress);
     // Nothing of a pod is pinned: its hooks go with its link.
-    let pinned = std::fs::read_dir(node.config.pin_dir.join("v2/links")).unwrap();
+    let version = std::fs::read_dir(&node.config.pin_dir).unwrap().next().unwrap().unwrap();
+    let pinned = std::fs::read_dir(version.path().join("links")).unwrap();
     let pinned: Vec<_> = pinned.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     assert!(!pinned.iter().any(|name| name.contains("pod")), "{pinned:?}");
 }

@@ -29,6 +29,7 @@ fn service(name: &str, headless: bool, external: Option<&str>) -> Event {
         ports: vec![],
         families: vec![],
         locality: Default::default(),
+        exposure: Default::default(),
         publish_not_ready: false,
         external_name: external.map(Arc::from),
         origin: Origin::Builtin,

@@ -27,4 +27,6 @@ pub use origin::Origin;
 pub use policy::{IpBlock, NetworkPolicy, Peer, PolicyPort, PolicyRef, PolicyRule, PortSpec, Tier};
 pub use ports::{PortRange, PortSet, Protocol};
 pub use topology::{ContainerPort, Namespace, Node, Pod, PodPhase};
-pub use traffic::{Endpoint, EndpointPort, EndpointSlice, Locality, Service, ServicePort, ServiceType, TargetPort};
+pub use traffic::{
+    Endpoint, EndpointPort, EndpointSlice, Exposure, Locality, Service, ServicePort, ServiceType, TargetPort,
+};

@@ -1,6 +1,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::{Family, NamespacedName, Origin, Protocol, Selector, Uid};
@@ -24,12 +25,35 @@ pub struct Service {
     pub families: Vec<Family>,
     /// Which endpoints clients of a node are sent to.
     pub locality: Locality,
+    /// How it is reached from outside.
+    pub exposure: Exposure,
     /// Whether DNS and endpoints publish pods that are not ready.
     pub publish_not_ready: bool,
     /// `spec.externalName`, for type ExternalName.
     pub external_name: Option<Arc<str>>,
     /// Where it was declared.
     pub origin: Origin,
+}
+
+/// How a Service is reached at addresses that are not the cluster's own, beside its node ports.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exposure {
+    /// `spec.externalIPs`: addresses that somebody else has routed to the nodes.
+    pub external_ips: Vec<IpAddr>,
+    /// `status.loadBalancer.ingress`: addresses at which packets arrive as they were sent (`ipMode: VIP`).
+    pub load_balancer: Vec<IpAddr>,
+    /// `externalTrafficPolicy: Local`: only endpoints of the node at which a client arrives, which then
+    /// see its address.
+    pub only_local: bool,
+    /// `spec.loadBalancerSourceRanges`: who may use the load balancer's addresses; empty: everybody.
+    pub source_ranges: Vec<IpNet>,
+}
+
+impl Exposure {
+    /// All its addresses.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.external_ips.iter().chain(&self.load_balancer).copied()
+    }
 }
 
 /// Whether it matters for a client's choice of endpoint that both are on one node.

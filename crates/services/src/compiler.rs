@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use kilter_model::{Change, Cluster, NamespacedName};
 
-use crate::select::{self, Backends};
+use crate::select::{self, Wanted};
 use crate::{Frontend, FrontendRow, Plan, Tables, Write};
 
 /// Keeps the Service rows of a node in step with a cluster. A change costs what its Service is
@@ -15,7 +15,7 @@ pub struct Compiler {
     primed: bool,
     tables: Tables,
     /// The frontends that each Service asks for.
-    wanted: BTreeMap<NamespacedName, BTreeMap<Frontend, Backends>>,
+    wanted: BTreeMap<NamespacedName, BTreeMap<Frontend, Wanted>>,
     /// Who asks for a frontend; the first by name has it.
     claims: Index<Frontend>,
     /// Whose cluster IP an address is.
@@ -118,7 +118,8 @@ impl Compiler {
         let row = self.tables.frontends.get(&frontend).copied();
         if let (Some(row), Some(wanted)) = (row, wanted) {
             let backends = self.tables.backends_of(&frontend);
-            if row.count as usize == wanted.len() && backends.as_ref() == Some(wanted) {
+            let counted = row.count as usize == wanted.backends.len();
+            if counted && backends.as_ref() == Some(&wanted.backends) && row.flags == wanted.flags {
                 return;
             }
         }
@@ -126,11 +127,11 @@ impl Compiler {
             self.last_revision += 1;
             let revision = self.last_revision;
             let mut count = 0;
-            for backend in wanted {
+            for backend in &wanted.backends {
                 plan.prepare.push(Write::PutBackend { revision, slot: count, backend: *backend });
                 count += 1;
             }
-            plan.switch.push(Write::PutFrontend { frontend, row: FrontendRow { revision, count } });
+            plan.switch.push(Write::PutFrontend { frontend, row: FrontendRow { revision, count, flags: wanted.flags } });
         } else if row.is_some() {
             plan.switch.push(Write::DeleteFrontend { frontend });
         }

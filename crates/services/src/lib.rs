@@ -1,6 +1,6 @@
 //! Services: which addresses stand for which endpoints, as rows that a kernel can look up.
 //!
-//! A frontend (cluster IP, port, protocol) names a revision and a count; (revision, slot) names a
+//! A frontend (address, port, protocol, and whether clients are inside or outside) names a revision and a count; (revision, slot) names a
 //! backend. A frontend whose backends change gets a new revision, written in full before the
 //! frontend moves to it, so that no reader sees half of each. Pure: no I/O, no clock.
 
@@ -13,4 +13,4 @@ mod tables;
 
 pub use compiler::Compiler;
 pub use departures::{Departures, Remote};
-pub use tables::{Backend, Frontend, FrontendRow, Plan, Tables, Write};
+pub use tables::{Backend, Flags, Frontend, FrontendRow, Plan, Scope, Tables, Write};

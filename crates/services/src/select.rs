@@ -1,12 +1,21 @@
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use kilter_model::{Cluster, Endpoint, Locality, NamespacedName, Service, ServicePort, ServiceType};
+use kilter_model::{
+    Cluster, Endpoint, Exposure, Locality, NamespacedName, Protocol, Service, ServicePort, ServiceType,
+};
 
-use crate::{Backend, Frontend};
+use crate::{Backend, Flags, Frontend};
 
 /// The backends of one frontend, sorted and without doubles.
 pub(crate) type Backends = Vec<Backend>;
+
+/// What a frontend is to lead to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    pub(crate) backends: Backends,
+    pub(crate) flags: Flags,
+}
 
 /// The addresses at which a Service is reached within the cluster.
 pub(crate) fn cluster_ips(service: &Service) -> &[IpAddr] {
@@ -17,34 +26,89 @@ pub(crate) fn cluster_ips(service: &Service) -> &[IpAddr] {
     }
 }
 
-/// The frontends of one Service and their backends, for clients of `node`. `is_service` says which addresses are those of
-/// Services: no endpoint may be one, or a frontend would stand for another.
+/// The frontends of one Service and what they lead to, on `node`. `is_service` says which addresses are
+/// those of Services: no endpoint may be one, or a frontend would stand for another.
 pub(crate) fn frontends(
     cluster: &Cluster,
     service: &Service,
     node: &str,
     is_service: impl Fn(IpAddr) -> bool,
-) -> BTreeMap<Frontend, Backends> {
+) -> BTreeMap<Frontend, Wanted> {
+    let selection = Selection { cluster, service, node, is_service: &is_service };
     let mut frontends = BTreeMap::new();
-    for address in cluster_ips(service) {
-        for port in &service.ports {
-            let frontend = Frontend { address: *address, port: port.port, protocol: port.protocol };
-            let fit = |endpoint: &Endpoint| {
-                let is = endpoint.address;
-                is.is_ipv4() == address.is_ipv4() && may_serve(is) && !is_service(is)
-            };
-            let all = || backends(cluster, &service.name, port, fit);
-            let own =
-                || backends(cluster, &service.name, port, |it| it.node.as_deref() == Some(node) && fit(it));
-            let backends = match service.locality {
-                Locality::Anywhere => all(),
-                Locality::OnlyNode => own(),
-                Locality::PreferNode => Some(own()).filter(|own| !own.is_empty()).unwrap_or_else(all),
-            };
-            frontends.insert(frontend, backends);
+    for port in &service.ports {
+        for address in cluster_ips(service) {
+            let frontend = Frontend::inside(*address, port.port, port.protocol);
+            let backends = selection.near(port, address.is_ipv4());
+            frontends.insert(frontend, Wanted { backends, flags: Flags::default() });
+        }
+        // A translated packet of SCTP would need its checksum computed anew, which no program can.
+        if port.protocol != Protocol::Sctp {
+            selection.expose(port, &mut frontends);
         }
     }
     frontends
+}
+
+/// One Service, seen from one node.
+struct Selection<'a> {
+    cluster: &'a Cluster,
+    service: &'a Service,
+    node: &'a str,
+    is_service: &'a dyn Fn(IpAddr) -> bool,
+}
+
+impl Selection<'_> {
+    fn all(&self, port: &ServicePort, ipv4: bool) -> Backends {
+        backends(self.cluster, &self.service.name, port, |it| self.fits(it, ipv4))
+    }
+
+    fn own(&self, port: &ServicePort, ipv4: bool) -> Backends {
+        let is_own = |it: &Endpoint| it.node.as_deref() == Some(self.node) && self.fits(it, ipv4);
+        backends(self.cluster, &self.service.name, port, is_own)
+    }
+
+    fn fits(&self, endpoint: &Endpoint, ipv4: bool) -> bool {
+        let is = endpoint.address;
+        is.is_ipv4() == ipv4 && may_serve(is) && !(self.is_service)(is)
+    }
+
+    /// For clients of the node, at the cluster IP.
+    fn near(&self, port: &ServicePort, ipv4: bool) -> Backends {
+        let (all, own) = (|| self.all(port, ipv4), || self.own(port, ipv4));
+        match self.service.locality {
+            Locality::Anywhere => all(),
+            Locality::OnlyNode => own(),
+            Locality::PreferNode => Some(own()).filter(|own| !own.is_empty()).unwrap_or_else(all),
+        }
+    }
+
+    /// Node ports and external addresses. Clients inside reach all endpoints there, whatever the policies
+    /// for traffic say: those are about clients outside, and about the cluster IP.
+    fn expose(&self, port: &ServicePort, frontends: &mut BTreeMap<Frontend, Wanted>) {
+        let only_local = self.service.exposure.only_local;
+        let node_ports = port.node_port.into_iter().flat_map(|number| {
+            let families: BTreeSet<bool> = cluster_ips(self.service).iter().map(IpAddr::is_ipv4).collect();
+            families.into_iter().map(move |ipv4| (any_node(ipv4), number))
+        });
+        let external = if cluster_ips(self.service).is_empty() { &Exposure::default() } else { &self.service.exposure };
+        for (address, number) in node_ports.chain(external.addresses().map(|address| (address, port.port))) {
+            let all = self.all(port, address.is_ipv4());
+            let own = only_local.then(|| self.own(port, address.is_ipv4()));
+            let silent = !all.is_empty() && own.as_ref().is_some_and(Vec::is_empty);
+            let outside =
+                Wanted { backends: own.unwrap_or_else(|| all.clone()), flags: Flags { own_node: false, silent } };
+            let own_node = only_local && address.is_unspecified();
+            let inside = Wanted { backends: all, flags: Flags { own_node, silent: false } };
+            frontends.insert(Frontend::outside(address, number, port.protocol), outside);
+            frontends.entry(Frontend::inside(address, number, port.protocol)).or_insert(inside);
+        }
+    }
+}
+
+/// The address that stands for those of each node.
+fn any_node(ipv4: bool) -> IpAddr {
+    if ipv4 { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() }
 }
 
 /// All addresses that a Service's endpoints name, fit or not.

@@ -7,17 +7,55 @@ use kilter_model::Protocol;
 /// An address at which a Service is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Frontend {
-    /// The cluster IP.
+    /// The address; the unspecified one of its family stands for each node's own (a node port).
     pub address: IpAddr,
     /// The Service's port.
     pub port: u16,
     /// Its protocol.
     pub protocol: Protocol,
+    /// Whose connections it is for.
+    pub scope: Scope,
+}
+
+/// Whose connections a frontend is for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Scope {
+    /// Sockets of this node and of its pods.
+    #[default]
+    Inside,
+    /// Packets that arrive at this node from elsewhere.
+    Outside,
+}
+
+impl Frontend {
+    /// For sockets of this node.
+    pub fn inside(address: IpAddr, port: u16, protocol: Protocol) -> Self {
+        Self { address, port, protocol, scope: Scope::Inside }
+    }
+
+    /// For packets from elsewhere.
+    pub fn outside(address: IpAddr, port: u16, protocol: Protocol) -> Self {
+        Self { address, port, protocol, scope: Scope::Outside }
+    }
+
+    /// Whether it is a port of nodes.
+    pub fn is_node_port(&self) -> bool {
+        self.address.is_unspecified()
+    }
 }
 
 impl fmt::Display for Frontend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", std::net::SocketAddr::new(self.address, self.port), self.protocol)
+        match self.is_node_port() {
+            true if self.address.is_ipv4() => write!(f, "node port {} of IPv4", self.port)?,
+            true => write!(f, "node port {} of IPv6", self.port)?,
+            false => write!(f, "{}", std::net::SocketAddr::new(self.address, self.port))?,
+        }
+        write!(f, "/{}", self.protocol)?;
+        match self.scope {
+            Scope::Inside => Ok(()),
+            Scope::Outside => f.write_str(" from outside"),
+        }
     }
 }
 
@@ -28,6 +66,26 @@ pub struct FrontendRow {
     pub revision: u32,
     /// How many: slots `0..count`. With 0, connections are refused.
     pub count: u32,
+    /// What else is to be known.
+    pub flags: Flags,
+}
+
+/// What is special about a frontend.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Flags {
+    /// Of a node port: it is one at this node's own addresses only. Which endpoints another node would
+    /// choose is its own affair.
+    pub own_node: bool,
+    /// Without a backend: connections are dropped instead of refused, since another node may have one.
+    pub silent: bool,
+}
+
+impl fmt::Display for Flags {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words = [(self.own_node, "own node only"), (self.silent, "silent")];
+        let set: Vec<&str> = words.into_iter().filter(|(is, _)| *is).map(|(_, word)| word).collect();
+        f.write_str(&set.join(", "))
+    }
 }
 
 /// An address that serves.

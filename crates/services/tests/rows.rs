@@ -38,6 +38,7 @@ fn service(it: &str, cluster_ips: &[&str], ports: Vec<ServicePort>) -> Service {
         ports,
         families: vec![],
         locality: Default::default(),
+        exposure: Default::default(),
         publish_not_ready: false,
         external_name: None,
         origin: Origin::Builtin,
@@ -68,7 +69,7 @@ fn slice(
 }
 
 fn backends(tables: &Tables, address: &str, port: u16, protocol: Protocol) -> Option<Vec<String>> {
-    let frontend = Frontend { address: address.parse().unwrap(), port, protocol };
+    let frontend = Frontend::inside(address.parse().unwrap(), port, protocol);
     tables.backends_of(&frontend).map(|it| it.iter().map(ToString::to_string).collect())
 }
 
@@ -155,10 +156,69 @@ fn clients_are_sent_to_their_own_node_where_the_service_says_so() {
     assert_eq!(of(Locality::OnlyNode, false), "", "nobody else may serve");
 }
 
+/// A Service with a node port, an external address and one of a load balancer, and endpoints on two nodes.
+fn exposed(only_local: bool, endpoints: Vec<Endpoint>) -> Tables {
+    let mut web = service("web", &["10.96.0.1"], vec![port("", Protocol::Tcp, 80)]);
+    web.service_type = ServiceType::LoadBalancer;
+    web.ports[0].node_port = Some(30_080);
+    web.exposure.external_ips = vec!["192.0.2.1".parse().unwrap()];
+    web.exposure.load_balancer = vec!["10.240.100.1".parse().unwrap()];
+    web.exposure.only_local = only_local;
+    web.locality = Locality::OnlyNode;
+    let slice = slice("web-1", "web", &[("", Protocol::Tcp, 8080)], endpoints);
+    compiled([Event::Service(web), Event::EndpointSlice(slice)])
+}
+
+/// Every frontend with its backends, as text.
+fn text(tables: &Tables) -> Vec<String> {
+    let row = |(frontend, row): (&Frontend, &kilter_services::FrontendRow)| {
+        let backends: Vec<String> = tables.backends_of(frontend).unwrap().iter().map(ToString::to_string).collect();
+        format!("{frontend} [{}] -> {}", row.flags, backends.join(" "))
+    };
+    tables.frontends.iter().map(row).collect()
+}
+
+fn on(node: &str, endpoint: Endpoint) -> Endpoint {
+    Endpoint { node: Some(node.into()), ..endpoint }
+}
+
+#[test]
+fn a_service_is_reached_at_every_address_that_it_is_exposed_at() {
+    let (near, far) =
+        (on("here", endpoint("10.244.0.1", true, true, false)), on("there", endpoint("10.244.0.2", true, true, false)));
+    let both = "10.244.0.1:8080 10.244.0.2:8080";
+    assert_eq!(
+        text(&exposed(false, vec![near.clone(), far.clone()])),
+        [
+            format!("node port 30080 of IPv4/TCP [] -> {both}"),
+            format!("node port 30080 of IPv4/TCP from outside [] -> {both}"),
+            "10.96.0.1:80/TCP [] -> 10.244.0.1:8080".to_owned(),
+            format!("10.240.100.1:80/TCP [] -> {both}"),
+            format!("10.240.100.1:80/TCP from outside [] -> {both}"),
+            format!("192.0.2.1:80/TCP [] -> {both}"),
+            format!("192.0.2.1:80/TCP from outside [] -> {both}"),
+        ]
+    );
+    let outside = |tables: &Tables| text(tables).into_iter().filter(|it| it.contains("outside")).collect::<Vec<_>>();
+    let all = |to: &str| {
+        ["node port 30080 of IPv4", "10.240.100.1:80", "192.0.2.1:80"].map(|at| format!("{at}/TCP from outside {to}"))
+    };
+    let only_local = exposed(true, vec![near, far.clone()]);
+    assert_eq!(outside(&only_local), all("[] -> 10.244.0.1:8080"));
+    assert_eq!(text(&only_local)[0], format!("node port 30080 of IPv4/TCP [own node only] -> {both}"));
+    assert_eq!(outside(&exposed(true, vec![far])), all("[silent] -> "), "another node has one");
+    assert_eq!(outside(&exposed(true, vec![])), all("[] -> "), "nobody has one: refuse");
+    // KEP-1669: the last one of this node serves until it is gone, although another node has a ready one.
+    let ending = on("here", endpoint("10.244.0.1", false, true, true));
+    let far = on("there", endpoint("10.244.0.2", true, true, false));
+    assert_eq!(outside(&exposed(true, vec![ending, far])), all("[] -> 10.244.0.1:8080"));
+}
+
 #[test]
 fn headless_and_external_services_have_no_frontend() {
     let mut headless = service("db", &["10.96.0.1"], vec![port("", Protocol::Tcp, 80)]);
     headless.headless = true;
+    headless.exposure.external_ips = vec!["192.0.2.1".parse().unwrap()];
     let mut external = service("mail", &["10.96.0.2"], vec![port("", Protocol::Tcp, 80)]);
     external.service_type = ServiceType::ExternalName;
     assert_eq!(compiled([Event::Service(headless), Event::Service(external)]), Tables::default());
@@ -246,7 +306,7 @@ fn expected(cluster: &Cluster) -> BTreeMap<Frontend, Vec<Backend>> {
                     Locality::PreferNode if own.is_empty() => anywhere,
                     _ => own,
                 };
-                let frontend = Frontend { address, port: port.port, protocol: port.protocol };
+                let frontend = Frontend::inside(address, port.port, port.protocol);
                 all.entry(frontend).or_insert(backends);
             }
         }

@@ -94,6 +94,10 @@ pub struct Frontend {
     pub at: SocketAddr,
     /// IP protocol.
     pub protocol: u8,
+    /// Whether it is for packets from elsewhere, not for sockets of the node.
+    pub outside: bool,
+    /// What is special about it, in words; empty: nothing.
+    pub flags: String,
     /// How many backends its row promises.
     pub count: u32,
     /// The backends that are there.

@@ -349,6 +349,7 @@ pub fn service(name: &str, endpoints: &[(Ipv4Addr, u16)]) -> [Event; 2] {
         }],
         families: vec![],
         locality: Default::default(),
+        exposure: Default::default(),
         publish_not_ready: false,
         external_name: None,
         origin: Origin::Builtin,

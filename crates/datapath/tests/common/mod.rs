@@ -175,6 +175,7 @@ impl Node {
             pod_cidrs: nets(&[&format!("10.244.{number}.0/24"), &format!("fd00:244:{number}::/64")]),
             cluster_pod_cidrs: nets(&["10.244.0.0/16", "fd00:244::/32"]),
             service_cidrs: nets(&["10.96.0.0/16", "fd00:96::/112"]),
+            masquerade_ports: (40_000, 59_999),
             cgroup: cgroup.0.clone(),
             max_flows: 4096,
         };
@@ -229,7 +230,7 @@ impl Node {
         command(&netns, "ip link set eth0 up");
         command(&self.netns, &format!("ip link set {host} up"));
         for (gateway_ip, address) in [("169.254.1.1", address), ("fe80::1", address6)] {
-            command(&netns, &format!("ip addr add {address} dev eth0"));
+            add_address(&netns, address, "eth0");
             command(&netns, &format!("ip neigh add {gateway_ip} lladdr {gateway} nud permanent dev eth0"));
             command(&netns, &format!("ip route add default via {gateway_ip} dev eth0 onlink"));
             command(&self.netns, &format!("ip route add {address} dev {host}"));
@@ -299,6 +300,14 @@ impl Node {
     pub fn forget_events(&mut self) {
         self.drain();
     }
+}
+
+/// Adds an address that can be used at once: without `nodad`, one of IPv6 is tentative until the kernel's
+/// worker gets round to it, even where no duplicates are looked for.
+#[track_caller]
+pub fn add_address(netns: &NetNs, address: IpAddr, link: &str) {
+    let flag = if address.is_ipv6() { " nodad" } else { "" };
+    command(netns, &format!("ip addr add {address} dev {link}{flag}"));
 }
 
 fn open(netns: &NetNs, config: &Config) -> (Datapath, EventSource) {

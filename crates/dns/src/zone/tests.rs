@@ -25,6 +25,7 @@ fn service(name: &str, cluster_ip: Option<&str>) -> Service {
         }],
         families: vec![],
         locality: Default::default(),
+        exposure: Default::default(),
         publish_not_ready: false,
         external_name: None,
         origin: Origin::Builtin,

@@ -2,7 +2,7 @@ use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1 as discovery;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kilter_model::{
-    Endpoint, EndpointPort, EndpointSlice, Family, Locality, NamespacedName, Origin, Selector, Service,
+    Endpoint, EndpointPort, EndpointSlice, Exposure, Family, Locality, NamespacedName, Origin, Selector, Service,
     ServicePort, ServiceType, TargetPort,
 };
 
@@ -44,10 +44,37 @@ pub fn service(object: &core::Service, origin: Origin) -> Result<Service, Error>
             (_, Some("PreferSameNode")) => Locality::PreferNode,
             _ => Locality::Anywhere,
         },
+        exposure: exposure(&context, object)?,
         publish_not_ready: spec.publish_not_ready_addresses.unwrap_or(false),
         external_name: spec.external_name.filter(|n| !n.is_empty()).map(Into::into),
         name: context.name,
         origin,
+    })
+}
+
+/// Addresses of load balancers are those of its own type only: others keep what they had in their status
+/// until somebody clears it.
+fn exposure(context: &Context, object: &core::Service) -> Result<Exposure, Error> {
+    let Some(spec) = &object.spec else { return Ok(Exposure::default()) };
+    let is_balanced = spec.type_.as_deref() == Some("LoadBalancer");
+    let external_ips = spec.external_ips.iter().flatten().map(|ip| {
+        ip.parse().map_err(|_| context.error("spec.externalIPs", format!("{ip:?} is not an IP address")))
+    });
+    let ranges = spec.load_balancer_source_ranges.iter().flatten().filter(|_| is_balanced).map(|range| {
+        let why = || context.error("spec.loadBalancerSourceRanges", format!("{range:?} is not a block of addresses"));
+        super::parse_cidr(range.trim()).ok_or_else(why)
+    });
+    let status = object.status.as_ref().and_then(|status| status.load_balancer.as_ref());
+    let ingress = status.and_then(|status| status.ingress.as_ref()).into_iter().flatten();
+    let virtual_ips = ingress.filter(|it| it.ip_mode.as_deref() != Some("Proxy"));
+    Ok(Exposure {
+        external_ips: external_ips.collect::<Result<_, _>>()?,
+        load_balancer: virtual_ips
+            .filter(|_| is_balanced)
+            .filter_map(|it| it.ip.as_deref()?.parse().ok())
+            .collect(),
+        only_local: spec.external_traffic_policy.as_deref() == Some("Local"),
+        source_ranges: ranges.collect::<Result<_, _>>()?,
     })
 }
 

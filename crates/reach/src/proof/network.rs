@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
-use kilter_services::Compiler;
+use kilter_model::Protocol;
+use kilter_services::{Compiler, Frontend, Scope};
 use kilter_wire::loaded::Route;
 
 use super::{Finding, Proof, Subject, View};
@@ -17,40 +18,44 @@ pub(super) fn find(proof: &mut Proof, subject: Subject, what: String) {
 pub(super) fn services(view: &View<'_>, proof: &mut Proof) {
     let mut compiler = Compiler::new(view.expected.node.as_str().into());
     compiler.update(view.cluster, &[]);
-    let backends = |frontend| {
-        let all = compiler.tables().backends_of(frontend).unwrap_or_default();
-        all.into_iter().map(|it| SocketAddr::new(it.address, it.port)).collect::<BTreeSet<_>>()
-    };
-    let frontends = compiler.tables().frontends.keys();
-    let wanted: BTreeMap<(SocketAddr, u8), BTreeSet<SocketAddr>> = frontends
-        .map(|it| ((SocketAddr::new(it.address, it.port), it.protocol.number()), backends(it)))
-        .collect();
-    let loaded: BTreeMap<(SocketAddr, u8), _> =
-        view.loaded.frontends.iter().map(|it| ((it.at, it.protocol), it)).collect();
+    let wanted = &compiler.tables().frontends;
+    let loaded: BTreeMap<Frontend, _> =
+        view.loaded.frontends.iter().filter_map(|it| Some((frontend(it)?, it))).collect();
     proof.compared.insert("Service ports", loaded.len() as u64);
-    for (key, wanted) in &wanted {
-        let Some(found) = loaded.get(key) else {
-            let what = format!("{} has no row, and should lead to {}", service(key), list(wanted));
+    for (at, row) in wanted {
+        let all = compiler.tables().backends_of(at).unwrap_or_default();
+        let wanted: BTreeSet<SocketAddr> = all.into_iter().map(|it| SocketAddr::new(it.address, it.port)).collect();
+        let Some(found) = loaded.get(at) else {
+            let what = format!("{at} has no row, and should lead to {}", list(&wanted));
             find(proof, Subject::Service, what);
             continue;
         };
         let backends: BTreeSet<SocketAddr> = found.backends.iter().copied().collect();
-        if backends != *wanted {
-            let what = format!("{} leads to {}, and should to {}", service(key), list(&backends), list(wanted));
+        if backends != wanted {
+            let what = format!("{at} leads to {}, and should to {}", list(&backends), list(&wanted));
             find(proof, Subject::Service, what);
         } else if found.count as usize != found.backends.len() {
             let there = found.backends.len();
-            let what = format!("{} counts {} backends, of which {there} are there", service(key), found.count);
+            let what = format!("{at} counts {} backends, of which {there} are there", found.count);
+            find(proof, Subject::Service, what);
+        } else if found.flags != row.flags.to_string() {
+            let what = format!("{at} is marked ({}), and should be ({})", found.flags, row.flags);
             find(proof, Subject::Service, what);
         }
     }
-    for key in loaded.keys().filter(|key| !wanted.contains_key(key)) {
-        find(proof, Subject::Service, format!("{} has a row, and no Service has this port", service(key)));
+    for at in loaded.keys().filter(|at| !wanted.contains_key(at)) {
+        find(proof, Subject::Service, format!("{at} has a row, and no Service has this port"));
     }
 }
 
-fn service((at, protocol): &(SocketAddr, u8)) -> String {
-    format!("{at}/{}", kilter_policy::ProtocolClass::of(*protocol))
+/// `None` for a protocol that no Service has: the data plane reads no such row back.
+fn frontend(row: &kilter_wire::loaded::Frontend) -> Option<Frontend> {
+    Some(Frontend {
+        address: row.at.ip(),
+        port: row.at.port(),
+        protocol: Protocol::from_number(row.protocol)?,
+        scope: if row.outside { Scope::Outside } else { Scope::Inside },
+    })
 }
 
 fn list(backends: &BTreeSet<SocketAddr>) -> String {

@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/* What the sender of a packet from the uplink is told when it cannot go on: ICMP errors, and resets. */
+#ifndef KILTER_UNREACHABLE_H
+#define KILTER_UNREACHABLE_H
+
+#include "base.h"
+#include "checksum.h"
+#include "packet.h"
+#include "reset.h"
+
+/* Of the packet's transport header; every sender finds its socket by these (RFC 792, RFC 4443). */
+#define QUOTED 8
+
+struct error_frame4 {
+	struct ethhdr link;
+	struct iphdr ip;
+	struct icmphdr icmp;
+	struct iphdr quoted;
+	__u8 transport[QUOTED];
+} __attribute__((packed));
+_Static_assert(sizeof(struct error_frame4) == 70, "headers follow each other");
+
+struct error_frame6 {
+	struct ethhdr link;
+	struct ipv6hdr ip;
+	struct icmphdr icmp;
+	struct ipv6hdr quoted;
+	__u8 transport[QUOTED];
+} __attribute__((packed));
+_Static_assert(sizeof(struct error_frame6) == 110, "headers follow each other");
+
+enum complaint {
+	NOBODY_THERE,
+	TOO_BIG,
+	TOO_OLD,
+};
+
+static __always_inline struct icmphdr complaint4(enum complaint complaint, __u32 mtu)
+{
+	struct icmphdr icmp = {.type = ICMP_DEST_UNREACH, .code = 3};
+
+	if (complaint == TOO_OLD) {
+		icmp.type = ICMP_TIME_EXCEEDED;
+		icmp.code = 0;
+	} else if (complaint == TOO_BIG) {
+		icmp.code = 4;
+		icmp.sequence = bpf_htons(mtu);
+	}
+	return icmp;
+}
+
+static __always_inline struct icmphdr complaint6(enum complaint complaint, __u32 mtu)
+{
+	struct icmphdr icmp = {.type = ICMPV6_UNREACHABLE, .code = 4};
+
+	if (complaint == TOO_OLD) {
+		icmp.type = ICMPV6_TIME_EXCEEDED;
+		icmp.code = 0;
+	} else if (complaint == TOO_BIG) {
+		icmp.type = ICMPV6_TOO_BIG;
+		icmp.code = 0;
+		icmp.id = bpf_htons(mtu >> 16);
+		icmp.sequence = bpf_htons(mtu);
+	}
+	return icmp;
+}
+
+static __noinline int complain4(struct __sk_buff *skb, const struct packet *packet, enum complaint complaint,
+				__u32 mtu)
+{
+	struct error_frame4 frame = {};
+	struct iphdr ip = {
+		.version = 4,
+		.ihl = 5,
+		.tot_len = bpf_htons(sizeof(frame) - ETH_HLEN),
+		.ttl = 64,
+		.protocol = IPPROTO_ICMP,
+		.saddr = unmapped(&packet->destination),
+		.daddr = unmapped(&packet->source),
+	};
+
+	if (bpf_skb_load_bytes(skb, 0, &frame.link, sizeof(frame.link)) ||
+	    bpf_skb_load_bytes(skb, ETH_HLEN, &frame.quoted, sizeof(frame.quoted) + QUOTED) ||
+	    bpf_skb_change_tail(skb, sizeof(frame), 0))
+		return DROP;
+	ip.check = ~fold(sum_of(&ip, sizeof(ip)));
+	frame.ip = ip;
+	frame.icmp = complaint4(complaint, mtu);
+	frame.icmp.checksum = ~fold(sum_of(&frame.icmp, sizeof(frame) - ETH_HLEN - sizeof(ip)));
+	if (bpf_skb_store_bytes(skb, 0, &frame, sizeof(frame), BPF_F_RECOMPUTE_CSUM))
+		return DROP;
+	return bpf_redirect_neigh(config.uplink, NULL, 0, 0);
+}
+
+static __noinline int complain6(struct __sk_buff *skb, const struct packet *packet, enum complaint complaint,
+				__u32 mtu)
+{
+	struct error_frame6 frame = {};
+	__u32 length = sizeof(frame) - ETH_HLEN - sizeof(frame.ip);
+
+	if (bpf_skb_load_bytes(skb, 0, &frame.link, sizeof(frame.link)) ||
+	    bpf_skb_load_bytes(skb, ETH_HLEN, &frame.quoted, sizeof(frame.quoted) + QUOTED) ||
+	    bpf_skb_change_tail(skb, sizeof(frame), 0))
+		return DROP;
+	frame.ip.version = 6;
+	frame.ip.payload_len = bpf_htons(length);
+	frame.ip.nexthdr = IPPROTO_ICMPV6;
+	frame.ip.hop_limit = 64;
+	__builtin_memcpy(&frame.ip.saddr, &packet->destination, sizeof(packet->destination));
+	__builtin_memcpy(&frame.ip.daddr, &packet->source, sizeof(packet->source));
+	frame.icmp = complaint6(complaint, mtu);
+	frame.icmp.checksum = ~fold(sum_of(&frame.icmp, length) + pseudo_sum(&packet->source, IPPROTO_ICMPV6, length));
+	if (bpf_skb_store_bytes(skb, 0, &frame, sizeof(frame), BPF_F_RECOMPUTE_CSUM))
+		return DROP;
+	return bpf_redirect_neigh(config.uplink, NULL, 0, 0);
+}
+
+/* Sends the packet's sender an error about it; nothing where it has options, or is none's first. */
+static __always_inline int complain(struct __sk_buff *skb, const struct packet *packet, enum complaint complaint,
+				    __u32 mtu)
+{
+	bool answerable = packet->kind == PACKET_PLAIN || packet->kind == PACKET_FIRST_FRAGMENT;
+
+	if (!answerable || packet->header != reset_header(packet))
+		return DROP;
+	return packet->version == 4 ? complain4(skb, packet, complaint, mtu) :
+				      complain6(skb, packet, complaint, mtu);
+}
+
+static __noinline int refuse_by_reset(struct __sk_buff *skb, const struct packet *packet)
+{
+	struct spoken spoken = {};
+
+	if (!begin_reset(skb, packet, &spoken) || write_reset(skb, packet, &spoken, RESET_BACK))
+		return DROP;
+	return bpf_redirect_neigh(config.uplink, NULL, 0, 0);
+}
+
+/* Says at once that nobody serves here. */
+static __always_inline int refuse_packet(struct __sk_buff *skb, const struct packet *packet)
+{
+	if (packet->protocol != IPPROTO_TCP)
+		return complain(skb, packet, NOBODY_THERE, 0);
+	return is_resettable(packet) ? refuse_by_reset(skb, packet) : DROP;
+}
+
+#endif

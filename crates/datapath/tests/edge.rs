@@ -1,0 +1,393 @@
+//! Services from outside: real sockets beyond the uplink, and packets that are translated on the way.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::io::{ErrorKind, Read, Write as _};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::time::{Duration, Instant};
+
+use common::*;
+use kilter_datapath::{DropReason, SERVICE_PORTS};
+use kilter_model::{Direction, Protocol};
+use kilter_netns::NetNs;
+use kilter_policy::ClassId;
+use kilter_services::{Backend, Flags, Frontend, FrontendRow, Plan, Write};
+
+const NODE_PORT: u16 = 30_080;
+
+/// Makes a frontend for packets from outside stand for these backends, under a new revision.
+fn put(node: &mut Node, at: IpAddr, port: u16, protocol: Protocol, backends: &[(IpAddr, u16)], flags: Flags) {
+    let loaded = node.datapath().read_services().unwrap();
+    let revision = loaded.frontends.values().map(|row| row.revision).max().unwrap_or(0) + 1;
+    let mut plan = Plan::default();
+    for (slot, (address, port)) in (0u32..).zip(backends) {
+        plan.prepare.push(Write::PutBackend { revision, slot, backend: Backend { address: *address, port: *port } });
+    }
+    let row = FrontendRow { revision, count: backends.len() as u32, flags };
+    plan.switch.push(Write::PutFrontend { frontend: Frontend::outside(at, port, protocol), row });
+    node.datapath().apply_services(&plan).unwrap();
+}
+
+/// The node port of both protocols, in the family of the backends.
+fn expose(node: &mut Node, backends: &[(IpAddr, u16)]) {
+    for protocol in [Protocol::Tcp, Protocol::Udp] {
+        put(node, any(backends[0].0), NODE_PORT, protocol, backends, Flags::default());
+    }
+}
+
+/// What stands for each node's address.
+fn any(like: IpAddr) -> IpAddr {
+    if like.is_ipv4() { [0, 0, 0, 0].into() } else { [0u16; 8].into() }
+}
+
+/// Addresses of the fabric, from which clients ask.
+fn client_address(family: usize) -> IpAddr {
+    ["10.240.0.1", "fd00:240::1"][family].parse().unwrap()
+}
+
+fn listen(netns: &NetNs, at: IpAddr, port: u16) -> TcpListener {
+    netns.run(|| TcpListener::bind((at, port))).unwrap().unwrap()
+}
+
+fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+    let (stream, peer) = listener.accept().unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    (stream, peer)
+}
+
+/// One node with a pod, another with one, and a fabric from which clients ask.
+struct World {
+    one: Node,
+    two: Node,
+    near: Pod,
+    far: Pod,
+    fabric: Fabric,
+}
+
+impl World {
+    fn new() -> Self {
+        let fabric = Fabric::new();
+        let (mut one, mut two) = (Node::new(&fabric, 1), Node::new(&fabric, 2));
+        let (near, far) = (one.pod(5), two.pod(5));
+        Self { one, two, near, far, fabric }
+    }
+
+    fn drops(&mut self) -> usize {
+        self.one.datapath().stats().unwrap().drops.len() + self.two.datapath().stats().unwrap().drops.len()
+    }
+}
+
+#[test]
+fn a_node_port_leads_to_a_pod_of_the_node_which_sees_the_client() {
+    let mut world = World::new();
+    for family in FAMILIES {
+        let (at, pod) = (world.one.both()[family], world.near.both()[family]);
+        expose(&mut world.one, &[(pod, 8080)]);
+        let listener = listen(&world.near.netns, pod, 8080);
+        let mut client = connect(&world.fabric.netns, at, NODE_PORT, PATIENCE).unwrap();
+        let (mut server, peer) = accept(&listener);
+        assert_eq!(peer, client.local_addr().unwrap(), "address and port are the client's own");
+        assert_eq!(client.peer_addr().unwrap(), SocketAddr::new(at, NODE_PORT));
+        exchange(&mut client, &mut server);
+    }
+    assert_eq!(world.drops(), 0);
+}
+
+#[test]
+fn a_node_port_leads_to_a_pod_of_another_node_which_sees_the_node() {
+    let mut world = World::new();
+    for family in FAMILIES {
+        let (at, pod) = (world.one.both()[family], world.far.both()[family]);
+        expose(&mut world.one, &[(pod, 8080)]);
+        let listener = listen(&world.far.netns, pod, 8080);
+        let mut client = connect(&world.fabric.netns, at, NODE_PORT, PATIENCE).unwrap();
+        let (mut server, peer) = accept(&listener);
+        assert_eq!(peer.ip(), at);
+        assert!((SERVICE_PORTS.0..=SERVICE_PORTS.1).contains(&peer.port()), "{peer}");
+        exchange(&mut client, &mut server);
+    }
+    assert_eq!(world.drops(), 0);
+}
+
+/// Much, both ways, and the end of each direction.
+#[track_caller]
+fn exchange(client: &mut TcpStream, server: &mut TcpStream) {
+    let sent: Vec<u8> = (0..300_000u32).map(|i| (i / 7) as u8).collect();
+    for (from, to) in [(&*client, &*server), (&*server, &*client)] {
+        let mut back = vec![0; sent.len()];
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut from = from;
+                from.write_all(&sent).unwrap();
+                from.shutdown(std::net::Shutdown::Write).unwrap();
+            });
+            let mut to = to;
+            to.read_exact(&mut back).unwrap();
+            assert_eq!(to.read(&mut [0; 1]).unwrap(), 0, "the end");
+        });
+        assert!(back == sent, "other bytes arrived");
+    }
+}
+
+#[test]
+fn datagrams_stay_with_their_backend_and_large_ones_travel_in_fragments() {
+    let mut world = World::new();
+    let sent: Vec<u8> = (0..8192u32).map(|i| (i / 7) as u8).collect();
+    for family in FAMILIES {
+        for near in [true, false] {
+            let pod = if near { &world.near } else { &world.far };
+            let (at, address) = (world.one.both()[family], pod.both()[family]);
+            let server = udp(&pod.netns, address, 5353);
+            expose(&mut world.one, &[(address, 5353)]);
+            let client = udp(&world.fabric.netns, client_address(family), 0);
+            let mut buffer = vec![0; 10_000];
+            for length in [1, 8192] {
+                client.send_to(&sent[..length], (at, NODE_PORT)).unwrap();
+                let (got, from) = server.recv_from(&mut buffer).unwrap();
+                assert!(buffer[..got] == sent[..length]);
+                let expected = if near { client.local_addr().unwrap().ip() } else { at };
+                assert_eq!(from.ip(), expected);
+                server.send_to(&sent[..length], from).unwrap();
+                let (got, from) = client.recv_from(&mut buffer).unwrap();
+                assert!(buffer[..got] == sent[..length]);
+                assert_eq!(from, SocketAddr::new(at, NODE_PORT));
+            }
+        }
+    }
+    assert_eq!(world.drops(), 0);
+}
+
+#[test]
+fn an_address_from_outside_is_a_service_too() {
+    let mut world = World::new();
+    for (family, external) in FAMILIES.into_iter().zip(["192.0.2.7", "2001:db8:7::7"]) {
+        let at: IpAddr = external.parse().unwrap();
+        let (via, near, far) = (world.one.both()[family], world.near.both()[family], world.far.both()[family]);
+        command(&world.fabric.netns, &format!("ip route add {external} via {via}"));
+        for (pod, netns) in [(near, &world.near.netns), (far, &world.far.netns)] {
+            put(&mut world.one, at, 443, Protocol::Tcp, &[(pod, 8443)], Flags::default());
+            let listener = listen(netns, pod, 8443);
+            let mut client = connect(&world.fabric.netns, at, 443, PATIENCE).unwrap();
+            exchange(&mut client, &mut accept(&listener).0);
+        }
+    }
+    assert_eq!(world.drops(), 0);
+}
+
+#[test]
+fn all_backends_serve() {
+    let mut world = World::new();
+    let (near, far) = (world.near.address, world.far.address);
+    expose(&mut world.one, &[(near, 80), (far, 80)]);
+    let listeners = [listen(&world.near.netns, near, 80), listen(&world.far.netns, far, 80)];
+    let mut served = BTreeSet::new();
+    let deadline = Instant::now() + PATIENCE;
+    while served.len() < 2 {
+        assert!(Instant::now() < deadline, "only {served:?}");
+        let client = connect(&world.fabric.netns, world.one.both()[0], NODE_PORT, PATIENCE).unwrap();
+        let before = served.len();
+        while served.len() == before {
+            for (index, listener) in listeners.iter().enumerate() {
+                listener.set_nonblocking(true).unwrap();
+                if listener.accept().is_ok() {
+                    served.insert(index);
+                }
+            }
+            if client.peer_addr().is_ok() && served.len() == before {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn without_a_backend_clients_are_refused_at_once_unless_another_node_may_serve() {
+    let mut world = World::new();
+    for family in FAMILIES {
+        let at = world.one.both()[family];
+        for protocol in [Protocol::Tcp, Protocol::Udp] {
+            put(&mut world.one, any(at), NODE_PORT, protocol, &[], Flags::default());
+        }
+        let error = connect(&world.fabric.netns, at, NODE_PORT, PATIENCE).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+        let client = connected_udp(&world.fabric.netns, client_address(family), at, NODE_PORT);
+        client.send(&[7; 1_400]).unwrap();
+        assert_eq!(client.recv(&mut [0; 8]).unwrap_err().kind(), ErrorKind::ConnectionRefused);
+        let (reason, ..) = world.one.dropped(client_address(family), at);
+        assert_eq!(reason, DropReason::NoBackend);
+        let silent = Flags { silent: true, ..Flags::default() };
+        put(&mut world.one, any(at), NODE_PORT, Protocol::Tcp, &[], silent);
+        world.one.forget_events();
+        let error = connect(&world.fabric.netns, at, NODE_PORT, SILENCE).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+        assert_eq!(world.one.dropped(client_address(family), at).0, DropReason::NoBackend);
+    }
+}
+
+fn connected_udp(netns: &NetNs, from: IpAddr, to: IpAddr, port: u16) -> UdpSocket {
+    let socket = udp(netns, from, 0);
+    netns.run(|| socket.connect((to, port))).unwrap().unwrap();
+    socket
+}
+
+#[test]
+fn a_port_that_nobody_listens_at_is_told_through_the_translation() {
+    let mut world = World::new();
+    for family in FAMILIES {
+        for pod in [world.near.both()[family], world.far.both()[family]] {
+            let at = world.one.both()[family];
+            expose(&mut world.one, &[(pod, 9)]);
+            let error = connect(&world.fabric.netns, at, NODE_PORT, PATIENCE).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+            // The pod's ICMP error quotes what it received; the client must find its own socket.
+            let client = connected_udp(&world.fabric.netns, client_address(family), at, NODE_PORT);
+            client.send(b"anybody?").unwrap();
+            assert_eq!(client.recv(&mut [0; 8]).unwrap_err().kind(), ErrorKind::ConnectionRefused, "{pod}");
+        }
+    }
+    assert_eq!(world.drops(), 0);
+}
+
+#[test]
+fn policy_judges_the_client_that_is_true_and_ends_what_it_allowed() {
+    let mut world = World::new();
+    for family in FAMILIES {
+        let (at, pod) = (world.one.both()[family], world.near.both()[family]);
+        let client = client_address(family);
+        expose(&mut world.one, &[(pod, 80)]);
+        world.one.posture(&world.near, FRIENDS);
+        world.one.class(client, ClassId(1));
+        connect(&world.fabric.netns, at, NODE_PORT, SILENCE).unwrap_err();
+        assert_eq!(world.one.dropped(client, pod), (DropReason::Policy, Direction::Ingress, Some(DENY)));
+        world.one.class(client, FRIEND);
+        let listener = listen(&world.near.netns, pod, 80);
+        for client_first in [true, false] {
+            world.one.class(client, FRIEND);
+            let mut here = connect(&world.fabric.netns, at, NODE_PORT, PATIENCE).unwrap();
+            let (mut there, _) = accept(&listener);
+            here.write_all(b"ping").unwrap();
+            there.read_exact(&mut [0; 4]).unwrap();
+            there.write_all(b"pong").unwrap();
+            here.read_exact(&mut [0; 4]).unwrap();
+            world.one.class(client, ClassId(1));
+            if client_first { here.write_all(b"more").unwrap() } else { there.write_all(&[7; 20_000]).unwrap() }
+            for (name, end) in [("client", &mut here), ("server", &mut there)] {
+                let error = end.read(&mut [0; 16]).expect_err(name);
+                assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_client_learns_how_much_fits() {
+    let mut world = World::new();
+    // What clients send fits their own links, and not the one towards the pod.
+    command(&world.one.netns, "ip link set p5 mtu 1300");
+    for family in FAMILIES {
+        let (at, pod) = (world.one.both()[family], world.near.both()[family]);
+        expose(&mut world.one, &[(pod, 80)]);
+        let listener = listen(&world.near.netns, pod, 80);
+        let mut client = connect(&world.fabric.netns, at, NODE_PORT, PATIENCE).unwrap();
+        let (mut server, _) = accept(&listener);
+        let reader = std::thread::spawn(move || std::io::copy(&mut server, &mut std::io::sink()).unwrap());
+        client.write_all(&[7; 300_000]).unwrap();
+        drop(client);
+        assert_eq!(reader.join().unwrap(), 300_000);
+    }
+}
+
+#[test]
+fn datagrams_leave_a_backend_that_is_gone_and_connections_do_not() {
+    let mut world = World::new();
+    let (at, near, far) = (world.one.both()[0], world.near.address, world.far.address);
+    let (here, there) = (udp(&world.near.netns, near, 53), udp(&world.far.netns, far, 53));
+    expose(&mut world.one, &[(near, 53)]);
+    let listener = listen(&world.near.netns, near, 53);
+    let mut connection = connect(&world.fabric.netns, at, NODE_PORT, PATIENCE).unwrap();
+    let (mut served, _) = accept(&listener);
+    let client = connected_udp(&world.fabric.netns, client_address(0), at, NODE_PORT);
+    let mut buffer = [0; 16];
+    client.send(b"one").unwrap();
+    assert_eq!(here.recv(&mut buffer).unwrap(), 3);
+    // Another revision with the same backend among others: it stays.
+    expose(&mut world.one, &[(far, 53), (near, 53)]);
+    client.send(b"two").unwrap();
+    assert_eq!(here.recv(&mut buffer).unwrap(), 3);
+    expose(&mut world.one, &[(far, 53)]);
+    client.send(b"three").unwrap();
+    let (length, from) = there.recv_from(&mut buffer).unwrap();
+    assert_eq!(length, 5);
+    there.send_to(b"back", from).unwrap();
+    assert_eq!(client.recv(&mut buffer).unwrap(), 4);
+    exchange(&mut connection, &mut served);
+}
+
+#[test]
+fn ports_are_used_again_and_an_end_is_forgotten() {
+    let mut world = World::new();
+    let (at, far) = (world.one.both()[0], world.far.address);
+    expose(&mut world.one, &[(far, 80)]);
+    let listener = listen(&world.far.netns, far, 80);
+    // A client with one port, again and again: each SYN after an end begins anew.
+    for _ in 0..3 {
+        let mut client = connect_from(&world.fabric.netns, 40_404, SocketAddr::new(at, NODE_PORT));
+        let (mut server, _) = accept(&listener);
+        exchange(&mut client, &mut server);
+    }
+    assert_eq!(world.one.datapath().sweep_flows().unwrap().translations, 2, "one connection, two directions");
+    expose(&mut world.one, &[(world.near.address, 80)]);
+    let near = listen(&world.near.netns, world.near.address, 80);
+    let mut client = connect(&world.fabric.netns, at, NODE_PORT, PATIENCE).unwrap();
+    exchange(&mut client, &mut accept(&near).0);
+    assert_eq!(world.one.datapath().sweep_flows().unwrap().translations, 4);
+    world.one.datapath().detach_pod(&world.near.both().into()).unwrap();
+    assert_eq!(world.one.datapath().sweep_flows().unwrap().translations, 2, "those of the pod are gone with it");
+}
+
+/// A connection from a port of the client's choice, which it may use again at once.
+fn connect_from(netns: &NetNs, port: u16, to: SocketAddr) -> TcpStream {
+    use nix::sys::socket::{
+        AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, setsockopt, socket, sockopt,
+    };
+    use std::os::fd::AsRawFd;
+
+    let from = SocketAddr::new(client_address(0), port);
+    let made = netns.run(|| {
+        let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::empty(), None)?;
+        setsockopt(&socket, sockopt::ReuseAddr, &true)?;
+        setsockopt(&socket, sockopt::Linger, &nix::libc::linger { l_onoff: 1, l_linger: 0 })?;
+        bind(socket.as_raw_fd(), &SockaddrStorage::from(from))?;
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            // The former connection of these ends may still be closing.
+            match connect(socket.as_raw_fd(), &SockaddrStorage::from(to)) {
+                Err(nix::errno::Errno::EADDRNOTAVAIL) if Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                other => break other.map(|()| TcpStream::from(socket)),
+            }
+        }
+    });
+    let stream = made.unwrap().unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+#[test]
+fn what_is_the_nodes_own_stays_its_own() {
+    let mut world = World::new();
+    expose(&mut world.one, &[(world.near.address, 80)]);
+    for family in FAMILIES {
+        let at = world.one.both()[family];
+        assert_reaches(&world.fabric.netns, &world.one.netns, at, 22);
+        let server = udp(&world.one.netns, at, 5000);
+        let client = udp(&world.fabric.netns, client_address(family), 0);
+        client.send_to(&[7; 8_000], (at, 5000)).unwrap();
+        assert_eq!(server.recv(&mut [0; 10_000]).unwrap(), 8_000);
+        let error = connect(&world.fabric.netns, at, NODE_PORT + 1, PATIENCE).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+    }
+    assert_eq!(world.drops(), 0);
+}
