@@ -1,5 +1,5 @@
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::path::PathBuf;
 
 use kilter_netns::NetNs;
@@ -33,8 +33,7 @@ pub fn sysctls_here<K: AsRef<str>>(values: &[(K, &str)]) -> Result<(), Error> {
 /// Reads a sysctl of a namespace, without the newline at its end.
 pub fn read_sysctl(namespace: &NetNs, key: &str) -> Result<String, Error> {
     let name = namespace.path().display().to_string();
-    let read =
-        namespace.run(|| fs::read_to_string(path(key))).map_err(io::Error::other).and_then(|read| read);
+    let read = namespace.run(|| read_whole(key)).map_err(io::Error::other).and_then(|read| read);
     match read {
         Ok(value) => Ok(value.trim_end().to_owned()),
         Err(source) => Err(Error::new("read sysctl", key, name, source)),
@@ -45,7 +44,7 @@ pub fn read_sysctl(namespace: &NetNs, key: &str) -> Result<String, Error> {
 /// those of a link that is gone.
 pub fn read_sysctls<K: AsRef<str> + Sync>(namespace: &NetNs, keys: &[K]) -> Result<Vec<Option<String>>, Error> {
     let name = namespace.path().display().to_string();
-    let read = |key: &K| match fs::read_to_string(path(key.as_ref())) {
+    let read = |key: &K| match read_whole(key.as_ref()) {
         Ok(value) => Ok(Some(value.trim_end().to_owned())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(Error::new("read sysctl", key.as_ref(), name.clone(), source)),
@@ -54,6 +53,13 @@ pub fn read_sysctls<K: AsRef<str> + Sync>(namespace: &NetNs, keys: &[K]) -> Resu
         Ok(values) => values,
         Err(source) => Err(Error::new("read", "sysctls", name, io::Error::other(source))),
     }
+}
+
+/// Lists of ports end with the first read, however short it is: a page is the most that one may be.
+fn read_whole(key: &str) -> io::Result<String> {
+    let mut buffer = [0; 4096];
+    let length = fs::File::open(path(key))?.read(&mut buffer)?;
+    String::from_utf8(buffer[..length].to_vec()).map_err(io::Error::other)
 }
 
 fn write_all<K: AsRef<str>>(namespace: &str, values: &[(K, &str)]) -> Result<(), Error> {

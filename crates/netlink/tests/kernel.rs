@@ -197,6 +197,9 @@ async fn sysctls_are_those_of_the_namespace() {
     sysctl(&a, "net/ipv4/ip_local_reserved_ports", "30000-32767").unwrap();
     assert_eq!(read_sysctl(&a, "net/ipv4/ip_local_reserved_ports").unwrap(), "30000-32767");
     assert_eq!(read_sysctl(&b, "net/ipv4/ip_local_reserved_ports").unwrap(), "");
+    let long = "30000-32767,40000-59999,61000-65535";
+    sysctl(&b, "net/ipv4/ip_local_reserved_ports", long).unwrap();
+    assert_eq!(read_sysctl(&b, "net/ipv4/ip_local_reserved_ports").unwrap(), long, "all of it, at once");
 }
 
 #[test]
