@@ -24,6 +24,7 @@ fn service(name: &str, protocol: Protocol, pods: &[u8]) -> [Event; 2] {
         }],
         families: vec![],
         locality: Default::default(),
+        exposure: Default::default(),
         publish_not_ready: false,
         external_name: None,
         origin: Origin::Builtin,
@@ -127,8 +128,8 @@ fn what_went_while_nobody_looked_is_found_by_the_rows() {
             let backend = Backend { address: [10, 244, 1, slot as u8 + 1].into(), port: 8080 };
             loaded.apply(&Write::PutBackend { revision, slot, backend });
         }
-        let frontend = Frontend { address: [10, 96, 0, 10].into(), port: 80, protocol };
-        loaded.apply(&Write::PutFrontend { frontend, row: FrontendRow { revision, count: 3 } });
+        let frontend = Frontend::inside([10, 96, 0, 10].into(), 80, protocol);
+        loaded.apply(&Write::PutFrontend { frontend, row: FrontendRow { revision, count: 3, flags: Default::default() } });
     }
     let mut cluster = Cluster::default();
     // Pod 1 serves still, pod 2 only lives, pod 3 is gone.
