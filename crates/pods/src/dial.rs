@@ -17,7 +17,7 @@ enum Socket {
     Udp(std::net::UdpSocket),
 }
 
-/// Connects from inside one pod; outcomes are in the order asked.
+/// Connects from inside a pod's namespace, or any other; outcomes are in the order asked.
 ///
 /// The sockets are made by a thread that has entered the pod's namespace. They are of this
 /// process's cgroup, so what its hooks do at connect time happens to them as to the pod's own.

@@ -32,6 +32,7 @@ mod version;
 mod volumes;
 
 pub use config::{Builtin, BuiltinPod, Config, KubeletApi, Stop};
+pub use dial::from_pod as dial;
 pub use handle::{Handle, Pods};
 pub use sandbox::Dns;
 pub use version::KUBELET_VERSION;

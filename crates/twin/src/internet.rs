@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use ipnet::IpNet;
 use kilter_dns::{Identity, Outside, Sockets};
 use kilter_model::Family;
-use kilter_netlink::{Netlink, Peer, SourceNat, Veth};
+use kilter_netlink::{Netlink, Peer, Route, SourceNat, Veth};
 use kilter_netns::NetNs;
 use kilter_wire::control::{IS, WHO};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -74,6 +74,11 @@ pub async fn create(layout: &Layout, spec: &TwinSpec, fabric: &Netlink) -> Resul
         netlink.set_up(link).await?;
     }
     inside.set_up(inside.link_index("lo").await?).await?;
+    // Nodes have addresses that are known out there, as those behind a public load balancer have; pods do not.
+    for subnet in &spec.node_subnets {
+        let family = if subnet.addr().is_ipv4() { Family::V4 } else { Family::V6 };
+        inside.replace_route(&Route::via(subnet.trunc(), gateway(family), inner)).await?;
+    }
     let fabric = NetNs::open(layout.fabric())?;
     for family in spec.families() {
         let family = match family {

@@ -106,9 +106,12 @@ fn is_at(expected: &Expected, drop: &Drop) -> bool {
     (expected.at.ip(), expected.at.port()) == drop.to
 }
 
-fn find_drop<'a>(trial: &Trial, local: SocketAddr, drops: &'a [Drop]) -> Option<&'a Drop> {
+/// The drop that explains why nobody answered.
+pub(crate) fn find_drop<'a>(trial: &Trial, local: SocketAddr, drops: &'a [Drop]) -> Option<&'a Drop> {
     drops.iter().find(|drop| {
-        drop.from == (local.ip(), local.port())
+        // What a node translates has a port of that node's choice.
+        let from = |e: &Expected| e.seen_as == Some(drop.from.0) && is_at(e, drop);
+        (drop.from == (local.ip(), local.port()) || trial.expected.iter().any(from))
             && drop.protocol == trial.protocol.to_string()
             && (trial.expected.iter().any(|e| is_at(e, drop)) || (trial.to.ip(), trial.to.port()) == drop.to)
     })
@@ -144,7 +147,7 @@ mod tests {
             target: Target::Pod(NamespacedName::new("shop", "b")),
             to: at,
             protocol: Protocol::Tcp,
-            expected: vec![Expected { pod: "b".into(), at, answer, says_who: true }],
+            expected: vec![Expected { pod: "b".into(), at, answer, says_who: true, seen_as: None }],
         }
     }
 

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
-use kilter_model::{Cluster, Family, Locality, NamespacedName, Pod, Protocol, Service, ServicePort, Uid};
+use kilter_model::{Cluster, Family, Locality, NamespacedName, Node, Pod, Protocol, Service, ServicePort, Uid};
 use kilter_policy::Verdict;
 use kilter_policy::naive::{Answer, Party, Query, evaluate};
 use kilter_twin::internet;
@@ -13,11 +14,11 @@ use serde::Serialize;
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Trial {
-    /// UID of the pod that connects.
+    /// UID of the pod that connects, or the twin's internet.
     pub from: Uid,
     /// Its name, for people.
     pub from_name: NamespacedName,
-    /// Its node, which is asked to connect.
+    /// Its node, which is asked to connect; the internet connects by itself.
     pub node: String,
     /// Whom it connects to.
     pub target: Target,
@@ -37,6 +38,14 @@ pub enum Target {
     Pod(NamespacedName),
     /// A Service, at its cluster IP.
     Service(NamespacedName),
+    /// A Service, at its port of a node.
+    #[serde(rename_all = "camelCase")]
+    NodePort {
+        /// The Service.
+        service: NamespacedName,
+        /// The node whose address is asked.
+        node: Arc<str>,
+    },
     /// The server of the twin's internet.
     Internet,
 }
@@ -54,6 +63,8 @@ pub struct Expected {
     /// Whether the pod says who it is. DNS pods speak DNS only: they answer, and that is all that
     /// can be told of them.
     pub says_who: bool,
+    /// The address that the pod sees instead of the client's: the node's on the way.
+    pub seen_as: Option<IpAddr>,
 }
 
 impl Trial {
@@ -63,8 +74,8 @@ impl Trial {
     }
 }
 
-/// Every pair of running pods on every port that either the pod or a Service declares, and every
-/// pod to every Service.
+/// Every pair of running pods on every port that either the pod or a Service declares, every pod to every
+/// Service, and the internet to every node port.
 pub fn plan(cluster: &Cluster) -> Vec<Trial> {
     let pods: Vec<&Pod> = cluster.pods().filter(|p| takes_part(p)).collect();
     let ports = listening_ports(cluster);
@@ -81,9 +92,11 @@ pub fn plan(cluster: &Cluster) -> Vec<Trial> {
             for address in service.cluster_ips.iter().filter(|address| has_family_of(from, address)) {
                 trials.extend(service_trials(cluster, from, service, *address));
             }
+            trials.extend(node_port_trials(cluster, from, service));
         }
         trials.extend(internet_trials(cluster, from));
     }
+    trials.extend(outside_trials(cluster));
     trials
 }
 
@@ -113,7 +126,7 @@ fn internet_trials<'a>(cluster: &'a Cluster, from: &'a Pod) -> impl Iterator<Ite
             target: Target::Internet,
             to: at,
             protocol: Protocol::Tcp,
-            expected: vec![Expected { pod, at, answer, says_who: true }],
+            expected: vec![Expected { pod, at, answer, says_who: true, seen_as: None }],
         }
     })
 }
@@ -169,57 +182,152 @@ fn pod_trial(cluster: &Cluster, from: &Pod, to: &Pod, protocol: Protocol, at: So
 }
 
 fn service_trials(cluster: &Cluster, from: &Pod, service: &Service, ip: IpAddr) -> Vec<Trial> {
-    service.ports.iter().filter_map(|port| {
-        let backends = backends(cluster, service, port, from.node.as_deref(), ip);
-        // Endpoints that are not pods of this cluster (the API's own) are not stand-ins.
-        if backends.iter().any(|(pod, _)| pod.is_none()) {
-            return None;
-        }
-        let dns = backends.iter().any(|(pod, _)| pod.as_ref().and_then(|p| cluster.pod(p)).is_some_and(is_dns));
-        if !can_be_tried(port.protocol, dns) {
-            return None;
-        }
-        let expected = backends
-            .into_iter()
-            .filter_map(|(pod, at)| Some(expect(cluster, from, &pod?, at, port.protocol)))
-            .collect();
-        Some(Trial {
-            from: from.uid.clone(),
-            from_name: from.name.clone(),
-            node: from.node.as_deref().unwrap_or_default().to_owned(),
-            target: Target::Service(service.name.clone()),
-            to: SocketAddr::new(ip, port.port),
-            protocol: port.protocol,
-            expected,
-        })
-    })
-    .collect()
+    let target = || Target::Service(service.name.clone());
+    let at = |port: &ServicePort| SocketAddr::new(ip, port.port);
+    let trials = service.ports.iter().map(|port| {
+        let backends = backends(cluster, service, port, ip.is_ipv4());
+        let chosen = near(backends, service.locality, from.node.as_deref());
+        inside_trial(cluster, from, port.protocol, at(port), chosen, target())
+    });
+    trials.flatten().collect()
 }
 
-/// The ready endpoints behind a Service's port at one of its addresses, for clients of a node.
-fn backends(
-    cluster: &Cluster,
-    service: &Service,
-    port: &ServicePort,
-    node: Option<&str>,
-    ip: IpAddr,
-) -> BTreeSet<(Option<Uid>, SocketAddr)> {
-    let (mut all, mut own) = (BTreeSet::new(), BTreeSet::new());
-    for slice in cluster.slices_of(&service.name) {
-        for at in slice.ports.iter().filter(|p| p.name == port.name && p.protocol == port.protocol) {
-            for endpoint in slice.endpoints.iter().filter(|e| e.ready && e.address.is_ipv4() == ip.is_ipv4()) {
-                let backend = (endpoint.pod.clone(), SocketAddr::new(endpoint.address, at.port));
-                if endpoint.node.as_deref() == node {
-                    own.insert(backend.clone());
-                }
-                all.insert(backend);
+/// Node ports, asked by a pod at the addresses of its own node and of one other. Another node's choice under
+/// `externalTrafficPolicy: Local` is tried from outside.
+fn node_port_trials(cluster: &Cluster, from: &Pod, service: &Service) -> Vec<Trial> {
+    let is_own = |node: &&Node| from.node.as_ref() == Some(&node.name);
+    let other = cluster.nodes().find(|node| !is_own(node)).filter(|_| !service.exposure.only_local);
+    let nodes: Vec<&Node> = cluster.nodes().find(is_own).into_iter().chain(other).collect();
+    let mut trials = Vec::new();
+    for (port, number) in service.ports.iter().filter_map(|port| Some((port, port.node_port?))) {
+        for (node, address) in nodes.iter().flat_map(|node| node.addresses.iter().map(move |it| (node, *it))) {
+            if has_family_of(from, &address) && has_cluster_ip_of(service, address) {
+                let backends = backends(cluster, service, port, address.is_ipv4());
+                let target = Target::NodePort { service: service.name.clone(), node: node.name.clone() };
+                let at = SocketAddr::new(address, number);
+                trials.extend(inside_trial(cluster, from, port.protocol, at, backends, target));
             }
         }
     }
-    match service.locality {
-        Locality::OnlyNode => own,
-        Locality::PreferNode if !own.is_empty() => own,
-        _ => all,
+    trials
+}
+
+fn has_cluster_ip_of(service: &Service, address: IpAddr) -> bool {
+    service.cluster_ips.iter().any(|ip| ip.is_ipv4() == address.is_ipv4())
+}
+
+/// A pod's connection that its own socket has translated, so that its address is what backends see.
+fn inside_trial(
+    cluster: &Cluster,
+    from: &Pod,
+    protocol: Protocol,
+    to: SocketAddr,
+    backends: BTreeSet<Backend>,
+    target: Target,
+) -> Option<Trial> {
+    if !can_all_be_tried(cluster, protocol, &backends) {
+        return None;
+    }
+    let expected = backends.into_iter().filter_map(|it| Some(expect(cluster, from, &it.pod?, it.at, protocol)));
+    Some(Trial {
+        from: from.uid.clone(),
+        from_name: from.name.clone(),
+        node: from.node.as_deref().unwrap_or_default().to_owned(),
+        target,
+        to,
+        protocol,
+        expected: expected.collect(),
+    })
+}
+
+/// Endpoints that are not pods of this cluster (the API's own) are not stand-ins; those of a node's own
+/// network have no address of their own.
+fn can_all_be_tried(cluster: &Cluster, protocol: Protocol, backends: &BTreeSet<Backend>) -> bool {
+    let pod = |it: &Backend| it.pod.as_ref().and_then(|pod| cluster.pod(pod)).filter(|pod| !pod.host_network);
+    backends.iter().all(|it| pod(it).is_some())
+        && can_be_tried(protocol, backends.iter().filter_map(pod).any(is_dns))
+}
+
+/// Node ports and addresses of load balancers, asked by the twin's internet.
+fn outside_trials(cluster: &Cluster) -> Vec<Trial> {
+    let mut trials = Vec::new();
+    for service in cluster.services() {
+        for (port, number) in service.ports.iter().filter_map(|port| Some((port, port.node_port?))) {
+            for node in cluster.nodes() {
+                for address in node.addresses.iter().filter(|address| has_cluster_ip_of(service, **address)) {
+                    let to = SocketAddr::new(*address, number);
+                    trials.extend(outside_trial(cluster, service, port, node, to));
+                }
+            }
+        }
+    }
+    trials
+}
+
+/// What arrives at `node`: a pod there sees the client, one elsewhere that node.
+fn outside_trial(
+    cluster: &Cluster,
+    service: &Service,
+    port: &ServicePort,
+    node: &Node,
+    to: SocketAddr,
+) -> Option<Trial> {
+    let family = if to.is_ipv4() { Family::V4 } else { Family::V6 };
+    let via = node.addresses.iter().copied().find(|address| address.is_ipv4() == to.is_ipv4())?;
+    let all = backends(cluster, service, port, to.is_ipv4());
+    let locality = if service.exposure.only_local { Locality::OnlyNode } else { Locality::Anywhere };
+    let chosen = near(all.clone(), locality, Some(&node.name));
+    // Without an endpoint here, but with some elsewhere, silence is right; it has no model to compare with.
+    if (chosen.is_empty() && !all.is_empty()) || !can_all_be_tried(cluster, port.protocol, &chosen) {
+        return None;
+    }
+    let expected = chosen.into_iter().filter_map(|it| {
+        let seen_as = (it.node.as_ref() != Some(&node.name)).then_some(via);
+        let from = Party::Address(seen_as.unwrap_or_else(|| internet::server(family)));
+        Some(Expected { seen_as, ..expect_from(cluster, from, &it.pod?, it.at, port.protocol) })
+    });
+    Some(Trial {
+        from: internet::NAME.into(),
+        from_name: NamespacedName::new("", internet::NAME),
+        node: internet::NAME.to_owned(),
+        target: Target::NodePort { service: service.name.clone(), node: node.name.clone() },
+        to,
+        protocol: port.protocol,
+        expected: expected.collect(),
+    })
+}
+
+/// An endpoint of a Service's port.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Backend {
+    pod: Option<Uid>,
+    at: SocketAddr,
+    node: Option<Arc<str>>,
+}
+
+/// The ready endpoints behind a Service's port, of one family.
+fn backends(cluster: &Cluster, service: &Service, port: &ServicePort, ipv4: bool) -> BTreeSet<Backend> {
+    let mut all = BTreeSet::new();
+    for slice in cluster.slices_of(&service.name) {
+        for at in slice.ports.iter().filter(|p| p.name == port.name && p.protocol == port.protocol) {
+            let ready = slice.endpoints.iter().filter(|e| e.ready && e.address.is_ipv4() == ipv4);
+            all.extend(ready.map(|it| Backend {
+                pod: it.pod.clone(),
+                at: SocketAddr::new(it.address, at.port),
+                node: it.node.clone(),
+            }));
+        }
+    }
+    all
+}
+
+/// Those to which clients of a node are sent.
+fn near(all: BTreeSet<Backend>, locality: Locality, node: Option<&str>) -> BTreeSet<Backend> {
+    let own = || all.iter().filter(|it| it.node.as_deref() == node).cloned().collect::<BTreeSet<_>>();
+    match locality {
+        Locality::OnlyNode => own(),
+        Locality::PreferNode => Some(own()).filter(|own| !own.is_empty()).unwrap_or(all),
+        Locality::Anywhere => all,
     }
 }
 
@@ -235,13 +343,12 @@ fn party(cluster: &Cluster, pod: &Uid, ipv4: bool) -> Party {
 }
 
 fn expect(cluster: &Cluster, from: &Pod, to: &Uid, at: SocketAddr, protocol: Protocol) -> Expected {
-    let query = Query {
-        from: party(cluster, &from.uid, at.is_ipv4()),
-        to: party(cluster, to, at.is_ipv4()),
-        protocol: protocol.into(),
-        port: at.port(),
-    };
-    let says_who = !cluster.pod(to).is_some_and(is_dns);
-    Expected { pod: to.clone(), at, answer: evaluate(cluster, &query), says_who }
+    expect_from(cluster, party(cluster, &from.uid, at.is_ipv4()), to, at, protocol)
 }
 
+fn expect_from(cluster: &Cluster, from: Party, to: &Uid, at: SocketAddr, protocol: Protocol) -> Expected {
+    let to_party = party(cluster, to, at.is_ipv4());
+    let query = Query { from, to: to_party, protocol: protocol.into(), port: at.port() };
+    let says_who = !cluster.pod(to).is_some_and(is_dns);
+    Expected { pod: to.clone(), at, answer: evaluate(cluster, &query), says_who, seen_as: None }
+}

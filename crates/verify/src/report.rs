@@ -77,6 +77,7 @@ fn target(trial: &Trial) -> String {
     match &trial.target {
         Target::Pod(name) => name.to_string(),
         Target::Service(name) => format!("svc/{name}"),
+        Target::NodePort { service, node } => format!("svc/{service} at {node}"),
         Target::Internet => "internet".to_owned(),
     }
 }

@@ -1,18 +1,19 @@
 //! A twin whose refused packets are followed, so that trials can be made against it again and again.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use kilter_cluster::Client;
 use kilter_model::{Cluster, Origin};
 use kilter_policy::Verdict;
-use kilter_twin::{Layout, NodeClient, TwinSpec};
+use kilter_twin::{Layout, NodeClient, TwinSpec, internet};
 use kilter_wire::control::{Drop, NodeStatus, Outcome, Probe, ProbeResult};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::judge::{Judged, judge};
+use crate::judge::{Judged, find_drop, judge};
 use crate::plan::Trial;
 
 /// How to verify.
@@ -92,9 +93,13 @@ impl Session {
         let mut running = JoinSet::new();
         for (node, trials) in by_node {
             let socket = self.layout.control_socket(&node);
+            let outside = self.layout.internet();
             let probes = trials.iter().map(|trial| probe(trial, &self.options)).collect();
             running.spawn(async move {
-                let outcomes = NodeClient::connect(&node, &socket).await?.probe(probes).await?;
+                let outcomes = match node.as_str() {
+                    internet::NAME => kilter_pods::dial(&outside, &[], probes).await,
+                    _ => NodeClient::connect(&node, &socket).await?.probe(probes).await?,
+                };
                 anyhow::Ok(trials.into_iter().zip(outcomes).collect::<Vec<(Trial, Outcome)>>())
             });
         }
@@ -109,20 +114,24 @@ impl Session {
     /// The drops that have come; those of trials that were refused in silence are waited for.
     async fn drops_of(&mut self, tried: &[(Trial, Outcome)]) -> Vec<Drop> {
         let mut awaited: BTreeSet<_> = tried.iter().filter_map(|(trial, outcome)| awaited(trial, outcome)).collect();
+        // A node on the way has changed the source: only the trial itself knows its drop.
+        let mut translated: Vec<_> = tried.iter().filter_map(|(trial, outcome)| awaited_elsewhere(trial, outcome)).collect();
         let deadline = tokio::time::Instant::now() + self.options.explanation;
         let mut drops = Vec::new();
-        let mut keep = |drop: Drop, awaited: &mut BTreeSet<_>| {
+        loop {
+            let more = !(awaited.is_empty() && translated.is_empty());
+            // Those that have come already are taken in any case.
+            let drop = match self.dropped.try_recv() {
+                Ok(drop) => drop,
+                Err(_) if !more => break,
+                Err(_) => match tokio::time::timeout_at(deadline, self.dropped.recv()).await {
+                    Ok(Some(drop)) => drop,
+                    _ => break,
+                },
+            };
             awaited.remove(&(drop.from, drop.protocol.clone()));
+            translated.retain(|(trial, local)| find_drop(trial, *local, std::slice::from_ref(&drop)).is_none());
             drops.push(drop);
-        };
-        while let Ok(drop) = self.dropped.try_recv() {
-            keep(drop, &mut awaited);
-        }
-        while !awaited.is_empty() {
-            match tokio::time::timeout_at(deadline, self.dropped.recv()).await {
-                Ok(Some(drop)) => keep(drop, &mut awaited),
-                _ => break,
-            }
         }
         drops
     }
@@ -130,11 +139,21 @@ impl Session {
 
 /// The source and protocol of the drop that must explain why nobody answered.
 fn awaited(trial: &Trial, outcome: &Outcome) -> Option<((std::net::IpAddr, u16), String)> {
+    let local = to_explain(trial, outcome).filter(|_| trial.node != internet::NAME)?;
+    Some(((local.ip(), local.port()), trial.protocol.to_string()))
+}
+
+/// The same for a trial from outside, by its local address.
+fn awaited_elsewhere<'a>(trial: &'a Trial, outcome: &Outcome) -> Option<(&'a Trial, SocketAddr)> {
+    Some((trial, to_explain(trial, outcome).filter(|_| trial.node == internet::NAME)?))
+}
+
+/// The local address of a trial that met the silence which the model expects.
+fn to_explain(trial: &Trial, outcome: &Outcome) -> Option<SocketAddr> {
     let refused = |it: &crate::plan::Expected| it.answer.verdict() == Verdict::Deny;
     let silent = outcome.result == ProbeResult::TimedOut;
     let explained = !trial.expected.is_empty() && trial.expected.iter().all(refused);
-    let local = outcome.local.filter(|_| silent && explained)?;
-    Some(((local.ip(), local.port()), trial.protocol.to_string()))
+    outcome.local.filter(|_| silent && explained)
 }
 
 fn probe(trial: &Trial, options: &Options) -> Probe {
