@@ -121,9 +121,9 @@ async fn kubectl_moves_from_client_side_apply_to_server_side() {
         for line in ["containers", "livenessProbe", "<[]Container> -required-", "matchExpressions"] {
             assert!(all.contains(line), "{line}: {all}");
         }
-        for kind in ["svc.spec", "netpol.spec.ingress", "cronjob.spec", "crd"] {
+        for kind in ["svc.spec", "netpol.spec.ingress", "cronjob.spec", "crd.spec", "gizmo"] {
             let output = server.kubectl(&["explain", kind]).output().expect("kubectl runs");
-            assert_eq!(output.status.success(), kind != "crd", "{kind}: {output:?}");
+            assert_eq!(output.status.success(), kind != "gizmo", "{kind}: {output:?}");
         }
         let mistyped = WEB.replace("replicas: 2", "replicas: two");
         let file = server.directory().join("mistyped.yaml");
