@@ -68,6 +68,23 @@ pub fn sysctl(netns: &NetNs, key: &str, value: &str) {
     written.unwrap_or_else(|error| panic!("write {path}: {error}"));
 }
 
+/// Waits until the kernel has activated links: a busy one takes its time after they are up, and until
+/// then drops what they send.
+#[track_caller]
+fn await_active(links: &[(&NetNs, &str)]) {
+    let deadline = Instant::now() + PATIENCE;
+    for (netns, link) in links {
+        let shown = || {
+            let shown = netns.run(|| Command::new("ip").args(["-o", "link", "show", "dev", link]).output());
+            String::from_utf8(shown.unwrap().unwrap().stdout).unwrap()
+        };
+        while !shown().contains("qdisc noqueue") {
+            assert!(Instant::now() < deadline, "{link} is not active: {}", shown());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
 fn ifindex(netns: &NetNs, name: &str) -> u32 {
     let index = netns.run(|| nix::net::if_::if_nametoindex(name)).unwrap();
     index.unwrap_or_else(|error| panic!("index of {name}: {error}"))
@@ -155,6 +172,7 @@ impl Node {
         command(&netns, &format!("ip addr add 10.240.0.{own}/24 dev eth0"));
         command(&netns, &format!("ip addr add fd00:240::{own}/64 dev eth0 nodad"));
         command(&netns, "ip link set eth0 up");
+        await_active(&[(&netns, "eth0"), (&fabric.netns, &host)]);
         command(&netns, "ip route add default via 10.240.0.1");
         command(&netns, "ip route add default via fd00:240::1");
         let other = 3 - number;
@@ -236,6 +254,7 @@ impl Node {
             command(&self.netns, &format!("ip route add {address} dev {host}"));
             command(&self.netns, &format!("ip neigh add {address} lladdr {own} nud permanent dev {host}"));
         }
+        await_active(&[(&netns, "eth0"), (&self.netns, &host)]);
         let ifindex = ifindex(&self.netns, &host);
         Pod { netns, address, address6, ifindex }
     }
