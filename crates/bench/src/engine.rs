@@ -35,7 +35,7 @@ pub struct Plan {
 
 impl Default for Plan {
     fn default() -> Self {
-        let works = vec![Work::TcpKeepAlive, Work::TcpNewConnection, Work::Udp, Work::Bulk];
+        let works = vec![Work::TcpKeepAlive, Work::TcpNewConnection, Work::Udp, Work::Bulk, Work::BulkOfEight];
         Self { runs: 15, effort: Effort::default(), works }
     }
 }
@@ -109,11 +109,16 @@ fn check(subject: &Subject) -> Result<()> {
     }
 }
 
-/// Packets that the kernel has forwarded in a namespace (`Ip: ForwDatagrams`, RFC 1213).
+/// Packets that the kernel has forwarded in a namespace (`Ip: ForwDatagrams`, RFC 1213, and the same of
+/// IPv6).
 fn forwarded(netns: &NetNs) -> Result<u64> {
     let table = netns.run(|| std::fs::read_to_string("/proc/thread-self/net/snmp"))?;
-    field(&table.context("read /proc/net/snmp")?, "Ip:", "ForwDatagrams")
-        .context("/proc/net/snmp has no ForwDatagrams")
+    let of_ipv4 = field(&table.context("read /proc/net/snmp")?, "Ip:", "ForwDatagrams")
+        .context("/proc/net/snmp has no ForwDatagrams")?;
+    // A kernel without IPv6 has no such file.
+    let table = netns.run(|| std::fs::read_to_string("/proc/thread-self/net/snmp6"))?.unwrap_or_default();
+    let of_ipv6 = table.lines().find_map(|line| line.strip_prefix("Ip6OutForwDatagrams"));
+    Ok(of_ipv4 + of_ipv6.and_then(|value| value.trim().parse::<u64>().ok()).unwrap_or_default())
 }
 
 /// Each protocol has a line of names and then a line of values.

@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 pub mod cni;
+mod crowd;
 pub mod datapath;
 pub mod engine;
 mod figure;

@@ -11,16 +11,23 @@ pub(crate) struct RunningTwin {
     program: PathBuf,
     name: String,
     up: bool,
+    options: Vec<String>,
     /// The person's own kubeconfig is none of a benchmark's business.
     kubeconfig: TempDir,
 }
 
 impl RunningTwin {
+    /// Further options of `up`.
+    pub(crate) fn with(mut self, options: &[&str]) -> Self {
+        self.options = options.iter().map(ToString::to_string).collect();
+        self
+    }
+
     /// Not up yet; `label` tells the twins of one process apart.
     pub(crate) fn new(program: &Path, label: &str) -> Result<Self> {
         let kubeconfig = tempfile::tempdir().context("make a directory for the twin's kubeconfig")?;
         let name = format!("bench-{}-{label}", std::process::id());
-        Ok(Self { program: program.into(), name, up: false, kubeconfig })
+        Ok(Self { program: program.into(), name, up: false, options: Vec::new(), kubeconfig })
     }
 
     /// Its name.
@@ -45,12 +52,20 @@ impl RunningTwin {
     fn up_command(&mut self, nodes: u32, sources: &[String]) -> Command {
         let mut command = self.command("up");
         command.args(["--nodes", &nodes.to_string()]);
+        command.args(&self.options);
         for source in sources {
             command.args(["-f", source]);
         }
         // Also when it fails half-way: `down` finds whatever is there.
         self.up = true;
         command
+    }
+
+    /// `kilter verify` of so many pods.
+    pub(crate) fn verify(&self, sample: u32) -> Result<()> {
+        let mut command = self.command("verify");
+        command.args(["--sample", &sample.to_string()]);
+        finish(command)
     }
 
     /// `kilter down`.

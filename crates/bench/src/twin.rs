@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
+use crate::crowd;
 use crate::figure::{Figure, Report};
 use crate::running::RunningTwin;
 use crate::statistics::Summary;
@@ -16,6 +17,8 @@ pub struct Options {
     pub program: PathBuf,
     /// What to bring up, each as after `-f`.
     pub sources: Vec<String>,
+    /// Or else so many pods.
+    pub pods: Option<u32>,
     /// How many nodes.
     pub nodes: u32,
     /// How often.
@@ -27,6 +30,8 @@ pub struct Options {
 struct Life {
     /// Seconds from the start of `up` to its end, when every pod is ready.
     ready: f64,
+    /// Seconds from the start of `verify` of a sample to its end; it found nothing.
+    verified: f64,
     /// Seconds from the start of `down` to its end.
     down: f64,
     /// Of all its processes together.
@@ -42,7 +47,15 @@ struct Memory {
     pss: f64,
     /// The largest process's share.
     largest: f64,
+    /// Of the nodes' own processes and their pods'.
+    nodes: f64,
 }
+
+/// How many pods of many `verify` tries with each other, and how many Services.
+const SAMPLE: u32 = 50;
+/// What others have published of their own, on other machines: an orientation, no comparison.
+const PUBLISHED: &str = "published by others, on other machines: kind is ready after 33 s with one node \
+    (minikube's time-to-k8s, May 2025); KWOK's tests want 10,000 pods within 60 s, which have no network";
 
 /// Brings a twin up and takes it down, several times.
 pub fn run(options: &Options, progress: &mut dyn FnMut(&str)) -> Result<Report> {
@@ -51,22 +64,38 @@ pub fn run(options: &Options, progress: &mut dyn FnMut(&str)) -> Result<Report> 
         progress(&format!("bring a twin up and take it down: run {run} of {}", options.runs));
         lives.push(live(options, run)?);
     }
-    let measured: [(&str, &str, fn(&Life) -> f64); 5] = [
+    let always: [(&str, &'static str, fn(&Life) -> f64); 5] = [
         ("ready", "s", |life| life.ready),
         ("down", "s", |life| life.down),
         ("memory-pss", "MB", |life| life.memory.pss),
         ("memory-rss", "MB", |life| life.memory.rss),
         ("memory-largest-process", "MB", |life| life.memory.largest),
     ];
-    let figures = measured.iter().filter_map(|(case, unit, value)| {
-        let summary = Summary::of_single_values(lives.iter().map(value), false)?;
+    let values = |value: fn(&Life) -> f64| lives.iter().map(value).collect::<Vec<f64>>();
+    let mut measured: Vec<_> = always.map(|(case, unit, value)| (case, unit, values(value))).into();
+    if let Some(pods) = options.pods {
+        let nodes = values(|life| life.memory.nodes);
+        let per_node = nodes.iter().map(|total| total / f64::from(options.nodes)).collect();
+        let per_pod = nodes.iter().map(|total| total * 1e3 / f64::from(pods)).collect();
+        measured.push(("verified-by-sample", "s", values(|life| life.verified)));
+        measured.push(("memory-per-node", "MB", per_node));
+        measured.push(("memory-per-pod", "kB", per_pod));
+    }
+    let figures = measured.into_iter().filter_map(|(case, unit, values)| {
+        let summary = Summary::of_single_values(values, false)?;
         Some(figure(case, unit, summary, lives.len()))
     });
-    let notes = vec![format!(
-        "{} on {} nodes; ready: from `kilter up` to every pod ready; memory: all processes of the twin, once ready",
-        options.sources.join(" "),
+    let what = match options.pods {
+        Some(pods) => format!("{pods} pods"),
+        None => options.sources.join(" "),
+    };
+    let mut notes = vec![format!(
+        "{what} on {} nodes; ready: from `kilter up` to every pod ready; memory: all processes of the twin, once ready",
         options.nodes
     )];
+    if options.pods.is_some() {
+        notes.push(PUBLISHED.into());
+    }
     Ok(Report { figures: figures.collect(), notes })
 }
 
@@ -85,14 +114,27 @@ fn figure(case: &str, unit: &'static str, summary: Summary, runs: usize) -> Figu
 }
 
 fn live(options: &Options, run: usize) -> Result<Life> {
+    let directory = tempfile::tempdir().context("make a directory for the twin's manifests")?;
     let mut twin = RunningTwin::new(&options.program, &run.to_string())?;
+    let mut sources = options.sources.clone();
+    if let Some(pods) = options.pods {
+        let file = directory.path().join("pods.yaml");
+        fs::write(&file, crowd::manifests(pods)).with_context(|| format!("write {}", file.display()))?;
+        sources.push(file.display().to_string());
+        twin = twin.with(&["--timeout", &crowd::PATIENCE.to_string()]);
+    }
     let start = Instant::now();
-    twin.up(options.nodes, &options.sources)?;
+    twin.up(options.nodes, &sources)?;
     let ready = start.elapsed().as_secs_f64();
     let memory = memory(twin.name())?;
     let start = Instant::now();
+    if options.pods.is_some() {
+        twin.verify(SAMPLE)?;
+    }
+    let verified = start.elapsed().as_secs_f64();
+    let start = Instant::now();
     twin.down()?;
-    Ok(Life { ready, down: start.elapsed().as_secs_f64(), memory })
+    Ok(Life { ready, verified, down: start.elapsed().as_secs_f64(), memory })
 }
 
 /// Of all processes in the twin's cgroups.
@@ -102,11 +144,15 @@ fn memory(twin: &str) -> Result<Memory> {
     for entry in fs::read_dir("/proc").context("read /proc")?.flatten() {
         let of = |file: &str| fs::read_to_string(entry.path().join(file)).unwrap_or_default();
         // A process that has ended meanwhile, and a kernel thread, have no memory to count.
-        if of("cgroup").lines().any(|line| line.starts_with(&group)) {
+        let cgroup = of("cgroup");
+        if let Some(inside) = cgroup.lines().find_map(|line| line.strip_prefix(&group)) {
             let usage = of("smaps_rollup");
             let pss = field(&usage, "Pss:");
             total.rss += field(&usage, "Rss:");
             total.pss += pss;
+            if inside.starts_with("node-") {
+                total.nodes += pss;
+            }
             total.largest = total.largest.max(pss);
         }
     }
@@ -138,7 +184,7 @@ mod tests {
     #[test]
     fn a_program_that_fails_is_quoted_and_nothing_is_measured() {
         let options =
-            Options { program: "/bin/false".into(), sources: vec!["shop".into()], nodes: 3, runs: 1 };
+            Options { program: "/bin/false".into(), sources: vec!["shop".into()], pods: None, nodes: 3, runs: 1 };
         let error = run(&options, &mut |_| {}).unwrap_err().to_string();
         assert!(error.starts_with("`/bin/false up --name bench-"), "{error}");
         assert!(error.contains("--nodes 3 -f shop` ended with exit status: 1"), "{error}");

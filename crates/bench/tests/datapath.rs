@@ -18,7 +18,7 @@ fn every_peer_is_measured_over_every_kind_of_traffic() {
 
     let cases: Vec<_> =
         report.figures.iter().map(|figure| (figure.case.as_str(), figure.subject.as_str())).collect();
-    for work in ["tcp-keepalive", "tcp-new-connection", "udp", "bulk"] {
+    for work in ["tcp-keepalive", "tcp-new-connection", "udp", "bulk", "bulk-of-8"] {
         for (path, subject) in [
             ("one-pod", "loopback"),
             ("same-node", "kernel"),

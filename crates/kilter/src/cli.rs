@@ -270,6 +270,9 @@ pub struct VerifyArgs {
     /// Print every trial, not only disagreements.
     #[arg(long)]
     pub all: bool,
+    /// Try so many pods alone, evenly spread, and as many Services: pairs grow with the square.
+    #[arg(long, value_name = "PODS")]
+    pub sample: Option<usize>,
 }
 
 /// `kilter bench`.
@@ -282,6 +285,10 @@ pub enum BenchCommand {
     /// Time and memory of answering for 100,000 pods under 10,000 policies, and of one change. Needs no root.
     Policy(BenchArgs),
     /// Time to ready and memory of a twin.
+    #[command(after_help = "\
+Examples:
+  kilter bench twin -f shop/
+  kilter bench twin --pods 1000 --nodes 20 --runs 1")]
     Twin(BenchTwinArgs),
 }
 
@@ -302,8 +309,14 @@ pub struct BenchTwinArgs {
     #[command(flatten)]
     pub bench: BenchArgs,
     /// What to bring up.
-    #[arg(short = 'f', long = "filename", value_name = "SOURCE", required = true)]
+    #[arg(short = 'f', long = "filename", value_name = "SOURCE", required_unless_present = "pods")]
     pub sources: Vec<String>,
+    /// Instead: so many pods, a hundred to an application with Services and a policy.
+    #[arg(long, conflicts_with = "sources")]
+    pub pods: Option<u32>,
+    /// How many nodes.
+    #[arg(long, default_value_t = 3)]
+    pub nodes: u32,
 }
 
 /// The processes of a twin.

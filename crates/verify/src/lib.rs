@@ -15,7 +15,7 @@ mod session;
 
 pub use judge::{Finding, Judged};
 pub use live::{Live, LiveSide, live};
-pub use plan::{Expected, Target, Trial, plan};
+pub use plan::{Expected, Target, Trial, plan, plan_sample};
 pub use prove::{NodeProof, ProofReport, TRUSTED, prove};
 pub use report::Report;
 pub use run::verify;

@@ -77,7 +77,14 @@ impl Trial {
 /// Every pair of running pods on every port that either the pod or a Service declares, every pod to every
 /// Service, and the internet to every node port.
 pub fn plan(cluster: &Cluster) -> Vec<Trial> {
-    let pods: Vec<&Pod> = cluster.pods().filter(|p| takes_part(p)).collect();
+    plan_sample(cluster, None)
+}
+
+/// The same of so many pods alone, to each other and to as many Services: evenly spread over the lists,
+/// so that an unchanged cluster gives the same sample.
+pub fn plan_sample(cluster: &Cluster, sample: Option<usize>) -> Vec<Trial> {
+    let pods = spread(cluster.pods().filter(|p| takes_part(p)).collect(), sample);
+    let services: Vec<&Service> = spread(cluster.services().collect(), sample);
     let ports = listening_ports(cluster);
     let mut trials = Vec::new();
     for from in &pods {
@@ -88,7 +95,7 @@ pub fn plan(cluster: &Cluster) -> Vec<Trial> {
                 trials.extend(at.map(|at| pod_trial(cluster, from, to, *protocol, at)));
             }
         }
-        for service in cluster.services() {
+        for service in &services {
             for address in service.cluster_ips.iter().filter(|address| has_family_of(from, address)) {
                 trials.extend(service_trials(cluster, from, service, *address));
             }
@@ -98,6 +105,15 @@ pub fn plan(cluster: &Cluster) -> Vec<Trial> {
     }
     trials.extend(outside_trials(cluster));
     trials
+}
+
+/// So many, evenly spread.
+fn spread<T>(all: Vec<T>, count: Option<usize>) -> Vec<T> {
+    let length = all.len();
+    let count = count.map_or(length, |count| count.min(length));
+    let share = |index: usize| index * count / length;
+    let chosen = all.into_iter().enumerate().filter(|(index, _)| share(*index) != share(index + 1));
+    chosen.map(|(_, it)| it).collect()
 }
 
 /// Whether a pod can speak to an address at all: one family cannot be reached from the other.
@@ -351,4 +367,20 @@ fn expect_from(cluster: &Cluster, from: Party, to: &Uid, at: SocketAddr, protoco
     let query = Query { from, to: to_party, protocol: protocol.into(), port: at.port() };
     let says_who = !cluster.pod(to).is_some_and(is_dns);
     Expected { pod: to.clone(), at, answer: evaluate(cluster, &query), says_who, seen_as: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sample_is_spread_evenly_and_never_larger_than_what_there_is() {
+        let all = || (0..10).collect::<Vec<_>>();
+        assert_eq!(spread(all(), None), all());
+        assert_eq!(spread(all(), Some(5)), [1, 3, 5, 7, 9]);
+        assert_eq!(spread(all(), Some(3)).len(), 3);
+        assert_eq!(spread(all(), Some(99)), all());
+        assert_eq!(spread(all(), Some(0)).len(), 0);
+        assert_eq!(spread(Vec::<u8>::new(), Some(3)).len(), 0);
+    }
 }

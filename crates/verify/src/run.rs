@@ -6,7 +6,7 @@ use anyhow::Result;
 use kilter_twin::TwinSpec;
 
 use crate::judge::Judged;
-use crate::plan::{Trial, plan};
+use crate::plan::{Trial, plan_sample};
 use crate::report::Report;
 use crate::session::{Options, Session};
 
@@ -17,18 +17,18 @@ use crate::session::{Options, Session};
 pub async fn verify(spec: &TwinSpec, options: &Options) -> Result<Report> {
     let started = Instant::now();
     let mut session = Session::open(spec, options).await?;
-    let trials = plan(&session.settled().await?);
+    let trials = plan_sample(&session.settled().await?, options.sample);
     let mut judged = session.attempt(trials).await?;
     if judged.iter().any(|j| j.finding.is_some()) {
-        judged = again(&mut session, judged).await?;
+        judged = again(&mut session, judged, options.sample).await?;
     }
     Ok(Report::new(&spec.name, judged, started.elapsed()))
 }
 
-async fn again(session: &mut Session, judged: Vec<Judged>) -> Result<Vec<Judged>> {
+async fn again(session: &mut Session, judged: Vec<Judged>, sample: Option<usize>) -> Result<Vec<Judged>> {
     let (mut settled, doubtful): (Vec<_>, Vec<_>) = judged.into_iter().partition(|j| j.finding.is_none());
     let same = |a: &Trial, b: &Trial| (&a.from, a.to, a.protocol) == (&b.from, b.to, b.protocol);
-    let trials = plan(&session.settled().await?);
+    let trials = plan_sample(&session.settled().await?, sample);
     let trials = trials.into_iter().filter(|t| doubtful.iter().any(|d| same(&d.trial, t))).collect();
     settled.extend(session.attempt(trials).await?);
     Ok(settled)

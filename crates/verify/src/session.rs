@@ -27,12 +27,15 @@ pub struct Options {
     pub explanation: Duration,
     /// How long the nodes may take to catch up with the API.
     pub catch_up: Duration,
+    /// So many pods alone, and as many Services; `None`: all.
+    pub sample: Option<usize>,
 }
 
 impl Default for Options {
     fn default() -> Self {
         let second = Duration::from_secs(1);
-        Self { patience: second, suspicion: second, explanation: second, catch_up: Duration::from_secs(10) }
+        let catch_up = Duration::from_secs(10);
+        Self { patience: second, suspicion: second, explanation: second, catch_up, sample: None }
     }
 }
 

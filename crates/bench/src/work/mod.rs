@@ -45,6 +45,8 @@ pub enum Work {
     Udp,
     /// As many bytes as go through one TCP connection.
     Bulk,
+    /// The same through eight at once.
+    BulkOfEight,
 }
 
 impl Work {
@@ -55,13 +57,14 @@ impl Work {
             Self::TcpNewConnection => "tcp-new-connection",
             Self::Udp => "udp",
             Self::Bulk => "bulk",
+            Self::BulkOfEight => "bulk-of-8",
         }
     }
 
     /// The unit of its figures.
     pub fn unit(self) -> &'static str {
         match self {
-            Self::Bulk => "Gbit/s",
+            Self::Bulk | Self::BulkOfEight => "Gbit/s",
             _ => "us",
         }
     }
@@ -74,8 +77,9 @@ impl Work {
             Self::TcpKeepAlive => tcp::keep_alive(target, effort.exchanges)?,
             Self::TcpNewConnection => tcp::new_connection(target, effort.connections)?,
             Self::Udp => udp::exchange(target, effort.exchanges)?,
-            Self::Bulk => {
-                let rate = bulk::transfer(target, effort.bulk)?;
+            Self::Bulk | Self::BulkOfEight => {
+                let streams = if self == Self::Bulk { 1 } else { 8 };
+                let rate = bulk::transfer(target, effort.bulk, streams)?;
                 return Ok(Sample { p50: rate, p99: rate });
             }
         };
@@ -85,7 +89,7 @@ impl Work {
     /// What the runs say together.
     pub fn summary(self, runs: &[Sample]) -> Option<Summary> {
         match self {
-            Self::Bulk => Summary::of_single_values(runs.iter().map(|run| run.p50), true),
+            Self::Bulk | Self::BulkOfEight => Summary::of_single_values(runs.iter().map(|run| run.p50), true),
             _ => Summary::of(runs),
         }
     }

@@ -46,7 +46,8 @@ fn twin(args: &BenchTwinArgs, progress: &mut dyn FnMut(&str)) -> Result<Report> 
     let options = kilter_bench::twin::Options {
         program: std::env::current_exe().context("find this program's own file")?,
         sources: args.sources.clone(),
-        nodes: 3,
+        pods: args.pods,
+        nodes: args.nodes,
         runs: args.bench.runs,
     };
     kilter_bench::twin::run(&options, progress)

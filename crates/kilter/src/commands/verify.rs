@@ -9,7 +9,8 @@ use crate::exit::Outcome;
 
 pub fn run(args: &VerifyArgs) -> Result<Outcome> {
     let spec = kilter_twin::running(&args.twin.name)?;
-    let report = runtime()?.block_on(kilter_verify::verify(&spec, &Options::default()))?;
+    let options = Options { sample: args.sample, ..Options::default() };
+    let report = runtime()?.block_on(kilter_verify::verify(&spec, &options))?;
     match args.twin.output {
         Output::Json => print_json(&report)?,
         Output::Text => {

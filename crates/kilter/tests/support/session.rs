@@ -28,6 +28,7 @@ fn options() -> Options {
         suspicion: Duration::from_millis(50),
         explanation: Duration::from_secs(20),
         catch_up: Duration::from_secs(60),
+        ..Options::default()
     }
 }
 
