@@ -6,7 +6,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::OnceLock;
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, StatusCode};
 use kilter_objects::schema;
 use serde_json::{Map, Value, json};
 
@@ -40,6 +41,17 @@ fn documents(served: &Catalogue) -> BTreeMap<String, Bytes> {
 fn with_custom(all: &[&'static Resource], path: &str) -> Bytes {
     let of: Vec<&Resource> = all.iter().copied().filter(|r| base(r) == path).collect();
     document_of(&of).to_string().into()
+}
+
+/// `/openapi/v2`, which describes nothing: schemas are those of version 3. `kubectl` asks for it before it
+/// applies a `kind: List`, leaves out what it does not find there, and has each object of the list
+/// checked by the server all the same. It reads no other form than this (gnostic's `Document` in
+/// protobuf, of which only the version, field 1, is set).
+pub fn version_2() -> Answer {
+    let mut answer = respond::json_bytes(StatusCode::OK, &b"\x0a\x032.0"[..]);
+    let form = HeaderValue::from_static("application/com.github.proto-openapi.spec.v2.v1.0+protobuf");
+    answer.headers_mut().insert(CONTENT_TYPE, form);
+    answer
 }
 
 /// `/openapi/v3`.

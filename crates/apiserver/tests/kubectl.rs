@@ -51,6 +51,32 @@ async fn blocking<T: Send + 'static>(server: Server, run: impl FnOnce(&Server) -
     result
 }
 
+const LIST: &str = "\
+apiVersion: v1
+kind: List
+items:
+- {apiVersion: v1, kind: ConfigMap, metadata: {name: a}, data: {k: v}}
+- {apiVersion: v1, kind: ConfigMap, metadata: {name: b}}
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_is_applied_as_its_objects_and_each_is_checked() {
+    blocking(Server::start(), |server| {
+        let created = server.feed(&["apply", "-f", "-"], LIST);
+        assert_eq!(created.matches(" created").count(), 2, "{created}");
+        let got = server.run(&["get", "configmap", "a", "b", "-o", "yaml"]);
+        assert!(got.contains("kind: List"), "{got}");
+        let again = server.feed(&["apply", "-f", "-"], &got.replace("k: v", "k: w"));
+        assert!(again.contains("configmap/a configured") && again.contains("configmap/b "), "{again}");
+        assert_eq!(server.run(&["get", "configmap", "a", "-o", "jsonpath={.data.k}"]), "w");
+        let bad = server.directory().join("bad.yaml");
+        std::fs::write(&bad, LIST.replace(", data:", ", dat:")).expect("written");
+        let refused = server.fails(&["apply", "-f", bad.to_str().expect("a path")]);
+        assert!(refused.contains("unknown field \"dat\""), "{refused}");
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn apply_then_change_in_every_way_then_delete() {
     blocking(Server::start(), |server| {

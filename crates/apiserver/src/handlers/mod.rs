@@ -51,6 +51,7 @@ async fn route(api: Arc<Api>, request: Request<Incoming>) -> Result<Answer, Stat
         Route::Groups => discovery::groups(served, request.headers()),
         Route::Group(group) => discovery::group(served, &group),
         Route::Resources { group, version } => discovery::resources(served, &group, &version),
+        Route::OpenApiV2 => Ok(openapi::version_2()),
         Route::OpenApiIndex => Ok(openapi::index(served)),
         Route::OpenApi { group, version } => openapi::document(served, &group, &version),
         Route::Target(target) => {

@@ -23,6 +23,8 @@ pub enum Route {
         /// Its version.
         version: String,
     },
+    /// `/openapi/v2`.
+    OpenApiV2,
     /// `/openapi/v3`.
     OpenApiIndex,
     /// `/openapi/v3/api/v1`, `/openapi/v3/apis/GROUP/VERSION`.
@@ -66,6 +68,7 @@ impl Route {
             ["apis", group] => Ok(Self::Group(group.to_owned())),
             ["api", version] => Ok(Self::resources(own("", version))),
             ["apis", group, version] => Ok(Self::resources(own(group, version))),
+            ["openapi", "v2"] => Ok(Self::OpenApiV2),
             ["openapi", "v3"] => Ok(Self::OpenApiIndex),
             ["openapi", "v3", "api", version] => Ok(Self::open_api(own("", version))),
             ["openapi", "v3", "apis", group, version] => Ok(Self::open_api(own(group, version))),
@@ -171,7 +174,7 @@ mod tests {
             "/api/v1/namespaces/shop/nodes",
             "/api/v1/unknown",
             "/apis/apps/v1/namespaces/shop/deployments/web/scale/more",
-            "/openapi/v2",
+            "/openapi/v1",
         ] {
             assert_eq!(Route::parse(path, &Catalogue::default()).expect_err(path).code, 404, "{path}");
         }
