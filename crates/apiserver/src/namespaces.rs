@@ -6,7 +6,6 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use crate::registry::{Intent, Part, Registry, key_target};
-use crate::request::{DeleteOptions, Propagation};
 use crate::resources::Resource;
 use crate::status::Status;
 use crate::store::Object;
@@ -34,24 +33,7 @@ pub async fn run(registry: Arc<Registry>, stop: CancellationToken) {
 fn empty(registry: &Registry, namespace: &Object) -> Result<(), Status> {
     let mut left = 0;
     for resource in registry.store.resources().into_iter().filter(|r| r.kind.namespaced) {
-        for object in registry.store.list(resource, Some(&namespace.key.name)).1 {
-            left += 1;
-            if object.deleting {
-                continue;
-            }
-            let options = DeleteOptions {
-                dry_run: false,
-                grace: None,
-                propagation: Some(Propagation::Background),
-                uid: Some(&object.uid),
-                revision: None,
-            };
-            match registry.delete(&key_target(resource, &object.key), &options) {
-                Ok(deletion) if deletion.gone => left -= 1,
-                Err(status) if status.reason != "NotFound" => return Err(status),
-                _ => {}
-            }
-        }
+        left += registry.delete_all(resource, Some(&namespace.key.name))?;
     }
     if left > 0 {
         return Ok(());

@@ -8,7 +8,6 @@ use tokio_util::sync::CancellationToken;
 use super::{CLEANUP, DEFINITIONS};
 use crate::meta;
 use crate::registry::{Intent, Part, Registry, key_target};
-use crate::request::{DeleteOptions, Propagation};
 use crate::resources::Resource;
 use crate::status::Status;
 use crate::store::Object;
@@ -42,27 +41,8 @@ fn empty(registry: &Registry, definitions: &'static Resource, definition: &Objec
     }
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let (group, plural) = (text(&value["spec"]["group"]), text(&value["spec"]["names"]["plural"]));
-    let mut left = 0;
-    if let Some(resource) = registry.store.custom_table(&group, &plural) {
-        for object in registry.store.list(resource, None).1 {
-            left += 1;
-            if object.deleting {
-                continue;
-            }
-            let options = DeleteOptions {
-                dry_run: false,
-                grace: None,
-                propagation: Some(Propagation::Background),
-                uid: Some(&object.uid),
-                revision: None,
-            };
-            match registry.delete(&key_target(resource, &object.key), &options) {
-                Ok(deletion) if deletion.gone => left -= 1,
-                Err(status) if status.reason != "NotFound" => return Err(status),
-                _ => {}
-            }
-        }
-    }
+    let table = registry.store.custom_table(&group, &plural);
+    let left = table.map_or(Ok(0), |resource| registry.delete_all(resource, None))?;
     if left > 0 {
         return Ok(());
     }

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::{Registry, refused};
+use super::{Registry, key_target, refused};
 use crate::meta;
 use crate::request::{DeleteOptions, Propagation, Target};
 use crate::resources::Resource;
@@ -27,6 +27,34 @@ pub struct Deletion {
 }
 
 impl Registry {
+    /// Deletes all objects of a resource, in one namespace or everywhere. Returns how many are there
+    /// still: those that a finalizer holds, or that need their time to end.
+    ///
+    /// # Errors
+    /// What refuses the deletion of one of them; one that has gone meanwhile is no error.
+    pub fn delete_all(&self, resource: &'static Resource, namespace: Option<&str>) -> Result<usize, Status> {
+        let mut left = 0;
+        for object in self.store.list(resource, namespace).1 {
+            left += 1;
+            if object.deleting {
+                continue;
+            }
+            let options = DeleteOptions {
+                dry_run: false,
+                grace: None,
+                propagation: Some(Propagation::Background),
+                uid: Some(&object.uid),
+                revision: None,
+            };
+            match self.delete(&key_target(resource, &object.key), &options) {
+                Ok(deletion) if deletion.gone => left -= 1,
+                Err(status) if status.reason != "NotFound" => return Err(status),
+                _ => {}
+            }
+        }
+        Ok(left)
+    }
+
     /// Deletes an object, or begins to.
     ///
     /// # Errors
