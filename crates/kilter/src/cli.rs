@@ -282,8 +282,13 @@ pub enum BenchCommand {
     Datapath(BenchArgs),
     /// CNI ADD and DEL beside the reference plugins ptp and bridge.
     Cni(BenchArgs),
-    /// Time and memory of answering for 100,000 pods under 10,000 policies, and of one change. Needs no root.
-    Policy(BenchArgs),
+    /// Time and memory of answering for 100,000 pods under 10,000 policies, of one change, and (as root) of a
+    /// node's rows in the kernel.
+    #[command(after_help = "\
+Examples:
+  kilter bench policy
+  kilter bench policy --runs 3 --plot docs/policy-growth.svg      also how costs grow, as a picture")]
+    Policy(BenchPolicyArgs),
     /// Time to ready and memory of a twin.
     #[command(after_help = "\
 Examples:
@@ -301,6 +306,16 @@ pub struct BenchArgs {
     /// How to print the figures; JSON is one object a line.
     #[arg(short, long, value_enum, default_value = "text")]
     pub output: Output,
+}
+
+/// `kilter bench policy`.
+#[derive(Debug, Args)]
+pub struct BenchPolicyArgs {
+    #[command(flatten)]
+    pub bench: BenchArgs,
+    /// Also measure how costs grow with pods, policies and ports, and draw it as SVG.
+    #[arg(long, value_name = "FILE")]
+    pub plot: Option<PathBuf>,
 }
 
 /// `kilter bench twin`.

@@ -14,15 +14,17 @@ pub struct Size {
     pub replicas: usize,
     /// NetworkPolicies in each namespace, at least 2.
     pub policies: usize,
+    /// Ranges of ports in the rule that opens a workload to other teams.
+    pub ports: usize,
 }
 
 impl Size {
     /// 100,000 pods of 10,000 workloads under 10,000 policies.
-    pub const LARGE: Size = Size { namespaces: 1000, workloads: 10, replicas: 10, policies: 10 };
+    pub const LARGE: Size = Size { namespaces: 1000, workloads: 10, replicas: 10, policies: 10, ports: 1 };
 
     /// So many workloads of one pod each, and as many policies.
     pub fn workloads(count: usize) -> Self {
-        Self { namespaces: count.div_ceil(10), workloads: 10, replicas: 1, policies: 10 }
+        Self { namespaces: count.div_ceil(10), workloads: 10, replicas: 1, policies: 10, ports: 1 }
     }
 
     /// How many pods.
@@ -92,6 +94,8 @@ pub fn policy(size: Size, namespace: usize, number: usize) -> Value {
         _ => {
             let next = format!("app-{}", (app + 1) % size.workloads);
             let team = format!("team-{}", (namespace + app) % 10);
+            let ports: Vec<Value> =
+                (0..size.ports).map(|it| json!({"port": 8080 + 20 * it, "endPort": 8090 + 20 * it})).collect();
             let block = format!("198.{}.{}.0/24", 18 + namespace % 2, (namespace / 2) % 256);
             json!({
                 "podSelector": {"matchLabels": {"app": format!("app-{app}")}},
@@ -99,7 +103,7 @@ pub fn policy(size: Size, namespace: usize, number: usize) -> Value {
                 "ingress": [
                     {"from": [{"podSelector": {"matchLabels": {"app": next}}}], "ports": [{"port": "web"}]},
                     {"from": [{"namespaceSelector": {"matchLabels": {"team": team}},
-                        "podSelector": {"matchLabels": {"tier": "tier-0"}}}], "ports": [{"port": 8080, "endPort": 8090}]},
+                        "podSelector": {"matchLabels": {"tier": "tier-0"}}}], "ports": ports},
                 ],
                 "egress": [
                     {"to": [{"podSelector": {}}]},

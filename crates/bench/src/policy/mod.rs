@@ -2,13 +2,16 @@
 //! one node's rows in step with changes. Nothing here needs root or packets.
 
 mod cluster;
+mod growth;
+mod kernel;
+mod plot;
 
 use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow, bail};
 use ipnet::IpNet;
 use kilter_model::{Change, Cluster, Event, Origin};
-use kilter_policy::{Compiler, Config};
+use kilter_policy::{Compiler, Config, Plan};
 use kilter_reach::{Options as Assumptions, connections, pairs};
 use serde_json::{Value, json};
 
@@ -20,6 +23,8 @@ use cluster::{PODS_OF_A_NODE, Size};
 pub struct Options {
     /// How often.
     pub runs: usize,
+    /// Where the picture of how costs grow is to be written.
+    pub plot: Option<std::path::PathBuf>,
 }
 
 /// How many single changes a run makes.
@@ -42,6 +47,10 @@ pub fn run(options: &Options, progress: &mut dyn FnMut(&str)) -> Result<Report> 
         let figure = figure(&format!("connections {count} workloads"), "ms", &scale(&runs, 1e3))?;
         growth.push((count, figure.p50));
         report.figures.push(figure);
+    }
+    if let Some(path) = &options.plot {
+        let curves = growth::measure(options.runs, progress)?;
+        std::fs::write(path, plot::svg(&curves)).with_context(|| format!("write {}", path.display()))?;
     }
     large(options, progress, &mut report)?;
     report.notes.push("connections of a generated cluster, one policy a workload, ms:".to_owned());
@@ -102,13 +111,16 @@ fn node(
 ) -> Result<()> {
     let config = Config { node: "node-7".into(), pod_cidrs: vec![POD_CIDR.parse()?] };
     let mut compiles = Vec::new();
-    let mut compiler = Compiler::new(config.clone());
+    let (mut compiler, mut plan) = (Compiler::new(config.clone()), Plan::default());
     for run in 1..=options.runs {
         progress(&format!("compile one node's rows: run {run} of {}", options.runs));
         compiler = Compiler::new(config.clone());
-        compiles.push(seconds(|| compiler.update(&cluster, &[])));
+        let start = Instant::now();
+        plan = compiler.update(&cluster, &[]);
+        compiles.push(start.elapsed().as_secs_f64());
     }
     report.figures.push(figure("node of 250 pods: first compile", "s", &compiles)?);
+    written(options, progress, &plan, &compiler, report)?;
     let tables = compiler.tables();
     let exceptions: usize = tables.sets.values().map(|it| it.exceptions.len()).sum();
     report.notes.push(format!(
@@ -140,6 +152,30 @@ fn node(
         let summary = Summary::of(&runs).context("no run was asked for")?;
         report.figures.push(summarised(case, "ms", summary, runs.len()));
     }
+    Ok(())
+}
+
+/// The node's rows, written to the kernel.
+fn written(
+    options: &Options,
+    progress: &mut dyn FnMut(&str),
+    plan: &Plan,
+    compiler: &Compiler,
+    report: &mut Report,
+) -> Result<()> {
+    if !kernel::is_possible() {
+        report.notes.push("node: rows were not written to the kernel, which needs root".to_owned());
+        return Ok(());
+    }
+    let (mut times, mut bytes) = (Vec::new(), Vec::new());
+    for run in 1..=options.runs {
+        progress(&format!("write the node's rows to the kernel: run {run} of {}", options.runs));
+        let written = kernel::write(plan, compiler.tables(), POD_CIDR)?;
+        times.push(written.seconds);
+        bytes.push(written.bytes as f64 / 1e6);
+    }
+    report.figures.push(figure("node of 250 pods: rows to the kernel", "s", &times)?);
+    report.figures.push(figure("node of 250 pods: rows in the kernel", "MB", &bytes)?);
     Ok(())
 }
 
@@ -252,7 +288,7 @@ mod tests {
 
     #[test]
     fn a_generated_cluster_is_what_it_says_and_valid() {
-        let size = Size { namespaces: 3, workloads: 4, replicas: 2, policies: 5 };
+        let size = Size { namespaces: 3, workloads: 4, replicas: 2, policies: 5, ports: 2 };
         let objects = cluster::objects(size);
         for object in &objects {
             assert_eq!(kilter_objects::validate(object), [], "{object}");
@@ -263,5 +299,16 @@ mod tests {
         let counted = pairs(&cluster, &assumptions());
         assert_eq!(counted.kinds, 12);
         assert!(0 < counted.permitted && counted.permitted < counted.asked, "{counted:?}");
+    }
+
+    #[test]
+    fn rows_are_written_to_the_kernel_and_read_back() {
+        let size = Size { namespaces: 3, workloads: 4, replicas: 2, policies: 5, ports: 2 };
+        let cluster = load(&text(size).unwrap()).unwrap();
+        let config = Config { node: "node-0".into(), pod_cidrs: vec![POD_CIDR.parse().unwrap()] };
+        let mut compiler = Compiler::new(config);
+        let plan = compiler.update(&cluster, &[]);
+        let written = kernel::write(&plan, compiler.tables(), POD_CIDR).unwrap();
+        assert!(written.seconds > 0.0 && written.bytes > 0, "{} s, {} bytes", written.seconds, written.bytes);
     }
 }

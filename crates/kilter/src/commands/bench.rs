@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use kilter_bench::Report;
 
-use crate::cli::{BenchArgs, BenchCommand, BenchTwinArgs, Output};
+use crate::cli::{BenchArgs, BenchCommand, BenchPolicyArgs, BenchTwinArgs, Output};
 use crate::exit::Outcome;
 
 pub fn run(command: &BenchCommand) -> Result<Outcome> {
@@ -14,7 +14,7 @@ pub fn run(command: &BenchCommand) -> Result<Outcome> {
     let (report, output) = match command {
         BenchCommand::Datapath(args) => (datapath(args, &mut progress)?, args.output),
         BenchCommand::Cni(args) => (cni(args, &mut progress)?, args.output),
-        BenchCommand::Policy(args) => (policy(args, &mut progress)?, args.output),
+        BenchCommand::Policy(args) => (policy(args, &mut progress)?, args.bench.output),
         BenchCommand::Twin(args) => (twin(args, &mut progress)?, args.bench.output),
     };
     match output {
@@ -38,8 +38,9 @@ fn cni(args: &BenchArgs, progress: &mut dyn FnMut(&str)) -> Result<Report> {
     kilter_bench::cni::run(options, progress)
 }
 
-fn policy(args: &BenchArgs, progress: &mut dyn FnMut(&str)) -> Result<Report> {
-    kilter_bench::policy::run(&kilter_bench::policy::Options { runs: args.runs }, progress)
+fn policy(args: &BenchPolicyArgs, progress: &mut dyn FnMut(&str)) -> Result<Report> {
+    let options = kilter_bench::policy::Options { runs: args.bench.runs, plot: args.plot.clone() };
+    kilter_bench::policy::run(&options, progress)
 }
 
 fn twin(args: &BenchTwinArgs, progress: &mut dyn FnMut(&str)) -> Result<Report> {
