@@ -43,10 +43,11 @@ const SWEEP: &str = "sweep_flows";
 pub struct Datapath {
     pub(crate) config: Config,
     pins: Pins,
-    maps: Maps,
+    pub(crate) maps: Maps,
     pub(crate) programs: Programs,
     mirror: Mirror,
     routes: Routes,
+    pub(crate) service_rows: services::Counts,
     /// By the index of their link.
     pub(crate) endpoints: BTreeMap<u32, Endpoint>,
     last_sweep: Sweep,
@@ -68,8 +69,10 @@ impl Datapath {
         let mirror = Mirror::read(&maps)?;
         let routes = Routes::read(&maps)?;
         let endpoints = read_endpoints(&maps)?.into_iter().map(|pod| (pod.ifindex, pod)).collect();
+        let service_rows = services::Counts::read(&maps)?;
         let last_sweep = Sweep::default();
-        let mut datapath = Self { config, pins, maps, programs, mirror, routes, endpoints, last_sweep };
+        let mut datapath =
+            Self { config, pins, maps, programs, mirror, routes, service_rows, endpoints, last_sweep };
         datapath.attach()?;
         datapath.sweep_flows()?;
         Ok(datapath)
@@ -183,10 +186,10 @@ impl Datapath {
     /// Applies the writes of a plan, in order. Tables that are too small for it are replaced by
     /// larger ones first, without a connection noticing.
     pub fn apply_services(&mut self, plan: &kilter_services::Plan) -> Result<()> {
-        if let Some(sizes) = services::growth(&self.maps, plan)? {
+        if let Some(sizes) = self.service_rows.growth(&self.maps, plan) {
             self.grow(sizes)?;
         }
-        services::apply(&self.maps, plan)
+        self.service_rows.apply(&self.maps, plan)
     }
 
     /// Nothing is written meanwhile, so each program sees complete tables, the old or the new ones.

@@ -6,48 +6,75 @@ use crate::Result;
 use crate::loader::Sizes;
 use crate::maps::Maps;
 use crate::rows;
-use crate::skel::types;
+use crate::skel::{Plain, types};
+use crate::table::Table;
 
-pub(crate) fn apply(maps: &Maps, plan: &Plan) -> Result<()> {
-    plan.writes().try_for_each(|one| write(maps, one))
+/// How many rows the tables hold, counted as they are written: to ask the kernel for all keys before
+/// each change would make one Service's change cost what all Services are worth.
+#[derive(Debug)]
+pub(crate) struct Counts {
+    frontends: u32,
+    backends: u32,
 }
 
-fn write(maps: &Maps, write: &Write) -> Result<()> {
-    match write {
-        Write::PutBackend { revision, slot, backend } => {
-            let key = types::backend_key { revision: *revision, slot: *slot };
-            maps.backends.put(&key, &rows::backend_row(backend))
+impl Counts {
+    /// Of tables that somebody else may have filled.
+    pub(crate) fn read(maps: &Maps) -> Result<Self> {
+        Ok(Self { frontends: maps.frontends.keys()?.len() as u32, backends: maps.backends.keys()?.len() as u32 })
+    }
+
+    /// The sizes that the tables must have for a plan, if they are too small. Rows that a plan replaces
+    /// are counted twice: a table may grow a little early.
+    pub(crate) fn growth(&self, maps: &Maps, plan: &Plan) -> Option<Sizes> {
+        let frontends = plan.writes().filter(|write| matches!(write, Write::PutFrontend { .. })).count();
+        let backends = plan.writes().filter(|write| matches!(write, Write::PutBackend { .. })).count();
+        let now = Sizes { frontends: maps.frontends.size(), backends: maps.backends.size() };
+        let sizes = Sizes {
+            frontends: enough(now.frontends, self.frontends, frontends as u32),
+            backends: enough(now.backends, self.backends, backends as u32),
+        };
+        (sizes != now).then_some(sizes)
+    }
+
+    pub(crate) fn apply(&mut self, maps: &Maps, plan: &Plan) -> Result<()> {
+        plan.writes().try_for_each(|one| self.write(maps, one))
+    }
+
+    fn write(&mut self, maps: &Maps, write: &Write) -> Result<()> {
+        match write {
+            Write::PutBackend { revision, slot, backend } => {
+                let key = types::backend_key { revision: *revision, slot: *slot };
+                self.backends += u32::from(put(&maps.backends, &key, &rows::backend_row(backend))?);
+            }
+            Write::PutFrontend { frontend, row } => {
+                let (key, row) = (rows::frontend_key(frontend), rows::frontend_row(row));
+                self.frontends += u32::from(put(&maps.frontends, &key, &row)?);
+            }
+            Write::DeleteFrontend { frontend } => {
+                self.frontends -= u32::from(maps.frontends.remove(&rows::frontend_key(frontend))?);
+            }
+            Write::DeleteBackend { revision, slot } => {
+                let key = types::backend_key { revision: *revision, slot: *slot };
+                self.backends -= u32::from(maps.backends.remove(&key)?);
+            }
         }
-        Write::PutFrontend { frontend, row } => {
-            maps.frontends.put(&rows::frontend_key(frontend), &rows::frontend_row(row))
-        }
-        Write::DeleteFrontend { frontend } => maps.frontends.remove(&rows::frontend_key(frontend)).map(drop),
-        Write::DeleteBackend { revision, slot } => {
-            maps.backends.remove(&types::backend_key { revision: *revision, slot: *slot }).map(drop)
-        }
+        Ok(())
     }
 }
 
-/// The sizes that the tables must have for a plan, if they are too small. Rows that a plan replaces
-/// are counted twice: a table may grow a little early.
-pub(crate) fn growth(maps: &Maps, plan: &Plan) -> Result<Option<Sizes>> {
-    let frontends = plan.writes().filter(|write| matches!(write, Write::PutFrontend { .. })).count() as u32;
-    let backends = plan.writes().filter(|write| matches!(write, Write::PutBackend { .. })).count() as u32;
-    let sizes = Sizes {
-        frontends: enough(maps.frontends.size(), frontends, || maps.frontends.keys().map(|k| k.len()))?,
-        backends: enough(maps.backends.size(), backends, || maps.backends.keys().map(|k| k.len()))?,
-    };
-    let now = Sizes { frontends: maps.frontends.size(), backends: maps.backends.size() };
-    Ok((sizes != now).then_some(sizes))
+/// Whether the row is a new one.
+fn put<K: Plain, V: Plain>(table: &Table<K, V>, key: &K, value: &V) -> Result<bool> {
+    let new = table.insert(key, value)?;
+    if !new {
+        table.put(key, value)?;
+    }
+    Ok(new)
 }
 
 /// The size that holds `more` rows beside those there are, a quarter of it free.
-fn enough(size: u32, more: u32, rows: impl Fn() -> Result<usize>) -> Result<u32> {
-    if more == 0 {
-        return Ok(size);
-    }
-    let wanted = (rows()? as u32).saturating_add(more);
-    Ok(if wanted <= size { size } else { (wanted + wanted / 3).next_power_of_two() })
+fn enough(size: u32, rows: u32, more: u32) -> u32 {
+    let wanted = rows.saturating_add(more);
+    if more == 0 || wanted <= size { size } else { (wanted + wanted / 3).next_power_of_two() }
 }
 
 /// Takes the rows of tables that are being replaced over.
@@ -73,4 +100,41 @@ pub(crate) fn read(maps: &Maps) -> Result<Tables> {
         tables.backends.insert((key.revision, key.slot), rows::backend_of(&row));
     }
     Ok(tables)
+}
+
+#[cfg(test)]
+mod tests {
+    use kilter_services::{Backend, Flags, Frontend, FrontendRow};
+    use kilter_model::Protocol;
+
+    use super::*;
+    use crate::common::{Fabric, Node};
+
+    #[test]
+    fn rows_are_counted_as_the_kernel_has_them() {
+        let fabric = Fabric::new();
+        let mut node = Node::new(&fabric, 1);
+        let datapath = node.datapath();
+        let frontend = Frontend::inside("10.96.0.10".parse().unwrap(), 80, Protocol::Tcp);
+        let backend = Backend { address: "10.244.1.5".parse().unwrap(), port: 8080 };
+        let put = |revision, slot| Write::PutBackend { revision, slot, backend };
+        let lead = |revision| Write::PutFrontend {
+            frontend,
+            row: FrontendRow { revision, count: 2, flags: Flags::default() },
+        };
+        let retire = |revision, slot| Write::DeleteBackend { revision, slot };
+        let plans = [
+            vec![put(1, 0), put(1, 1), lead(1)],
+            // Written again, as after an error half-way.
+            vec![put(1, 0), put(1, 1), lead(1)],
+            vec![put(2, 0), put(2, 1), lead(2), retire(1, 0), retire(1, 1)],
+            vec![retire(1, 0), Write::DeleteFrontend { frontend }, Write::DeleteFrontend { frontend }],
+        ];
+        for (writes, rows) in plans.into_iter().zip([(1, 2), (1, 2), (1, 2), (0, 2)]) {
+            datapath.apply_services(&Plan { switch: writes, ..Plan::default() }).unwrap();
+            assert_eq!((datapath.service_rows.frontends, datapath.service_rows.backends), rows);
+            let there = Counts::read(&datapath.maps).unwrap();
+            assert_eq!((there.frontends, there.backends), rows);
+        }
+    }
 }
