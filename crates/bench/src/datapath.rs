@@ -15,7 +15,7 @@ use crate::work::Target;
 /// What the server listens on.
 pub(crate) const PORT: u16 = 7000;
 /// The Service in front of it, for the peers.
-const FRONTEND: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 111, 0, 1), 80);
+pub(crate) const FRONTEND: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 111, 0, 1), 80);
 
 /// What to measure.
 pub struct Options {
@@ -62,7 +62,7 @@ fn rank(path: &str) -> usize {
 }
 
 /// The limit and the kernel's own forwarding, no policy.
-fn plain(lab: &mut Lab) -> Result<Vec<Subject>> {
+pub(crate) fn plain(lab: &mut Lab) -> Result<Vec<Subject>> {
     let (near, far) = (lab.add_node()?, lab.add_node()?);
     let client = lab.add_pod(near)?;
     let (same, across) = (lab.add_pod(near)?, lab.add_pod(far)?);
@@ -76,7 +76,7 @@ fn plain(lab: &mut Lab) -> Result<Vec<Subject>> {
 }
 
 /// A node of its own for each rule set: rules and connection tracking cost every packet they see.
-fn through_service(lab: &mut Lab, mode: Mode, count: usize) -> Result<Subject> {
+pub(crate) fn through_service(lab: &mut Lab, mode: Mode, count: usize) -> Result<Subject> {
     let node = lab.add_node()?;
     let client = lab.add_pod(node)?;
     let server = lab.add_pod(node)?;
@@ -101,7 +101,7 @@ fn target(client: &Pod, server: &Pod) -> Target {
     }
 }
 
-fn notes(peers: bool) -> Vec<String> {
+pub(crate) fn notes(peers: bool) -> Vec<String> {
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let mut notes = vec![format!(
         "linux {}; latency: 1 byte there and back, both ends on one core; bulk: one TCP stream, an end a core",

@@ -7,7 +7,7 @@ use serde::Serialize;
 /// One measured figure. As JSON, one object a line, it is a contract with other programs.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Figure {
-    /// `datapath`, `cni`, `policy` or `twin`.
+    /// `datapath`, `cni`, `policy`, `services` or `twin`.
     pub bench: &'static str,
     /// What was done, and over which path: `tcp-keepalive same-node`.
     pub case: String,

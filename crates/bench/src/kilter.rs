@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use kilter_netns::NetNs;
+use kilter_twin::Layout;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -24,9 +25,11 @@ const FRONTEND: Ipv4Addr = Ipv4Addr::new(10, 96, 100, 1);
 /// Its port.
 const FRONTEND_PORT: u16 = 80;
 /// The nodes that pods are bound to.
-const NODES: [&str; 2] = ["node-1", "node-2"];
+pub(crate) const NODES: [&str; 2] = ["node-1", "node-2"];
+/// Seconds that a twin may take to be ready: thousands of Services are a lot.
+const PATIENCE: u32 = 300;
 /// The namespace of everything in the twin.
-const NAMESPACE: &str = "bench";
+pub(crate) const NAMESPACE: &str = "bench";
 
 /// A running twin with a client, a server on the same node and one on the other.
 pub struct Lab {
@@ -36,14 +39,14 @@ pub struct Lab {
 
 /// What a node was started with (`node.json`), as far as it matters here.
 #[derive(Deserialize)]
-struct Node {
-    namespace: PathBuf,
-    cgroup: PathBuf,
+pub(crate) struct Node {
+    pub(crate) namespace: PathBuf,
+    pub(crate) cgroup: PathBuf,
 }
 
 /// A pod's sandbox (`sandbox.json`), as far as it matters here.
 #[derive(Deserialize)]
-struct Sandbox {
+pub(crate) struct Sandbox {
     uid: String,
     namespace: String,
     name: String,
@@ -55,11 +58,16 @@ impl Lab {
     /// Brings the twin up with this very program. It goes down when the lab is dropped.
     pub async fn up(progress: &mut dyn FnMut(&str)) -> Result<Self> {
         progress("bring up a twin to measure");
+        Self::of("lab", &manifests()).await
+    }
+
+    /// Brings a twin of two nodes up; `label` tells the twins of one process apart.
+    pub(crate) async fn of(label: &str, manifests: &str) -> Result<Self> {
         let program = std::env::current_exe().context("find this program's own file")?;
         let directory = tempfile::tempdir().context("make a directory for the twin's manifests")?;
         let file = directory.path().join("bench.yaml");
-        std::fs::write(&file, manifests()).with_context(|| format!("write {}", file.display()))?;
-        let mut twin = RunningTwin::new(&program, "lab")?;
+        std::fs::write(&file, manifests).with_context(|| format!("write {}", file.display()))?;
+        let mut twin = RunningTwin::new(&program, label)?.with(&["--timeout", &PATIENCE.to_string()]);
         twin.up_async(NODES.len() as u32, &[file.display().to_string()]).await?;
         Ok(Self { program, twin })
     }
@@ -76,7 +84,12 @@ impl Lab {
         ])
     }
 
-    fn subject(&self, path: &str, client: &Sandbox, server: &Sandbox, to: SocketAddr) -> Result<Subject> {
+    /// The twin itself.
+    pub(crate) fn twin(&self) -> &RunningTwin {
+        &self.twin
+    }
+
+    pub(crate) fn subject(&self, path: &str, client: &Sandbox, server: &Sandbox, to: SocketAddr) -> Result<Subject> {
         let target = Target {
             client_netns: Arc::new(client.netns()?),
             client_cgroup: Some(self.node(NODES[0])?.cgroup),
@@ -112,14 +125,16 @@ impl Lab {
     }
 
     fn directory(&self, node: &str) -> PathBuf {
-        Path::new("/run/kilter").join(self.twin.name()).join("nodes").join(node)
+        Layout::new(self.twin.name()).node(node)
     }
 
-    fn node(&self, node: &str) -> Result<Node> {
+    /// Fails while the node is not there yet.
+    pub(crate) fn node(&self, node: &str) -> Result<Node> {
         read(&self.directory(node).join("node.json"))
     }
 
-    fn pod(&self, node: &str, name: &str) -> Result<Sandbox> {
+    /// A pod of the benchmark's namespace.
+    pub(crate) fn pod(&self, node: &str, name: &str) -> Result<Sandbox> {
         let pods = self.directory(node).join("pods");
         let entries = std::fs::read_dir(&pods).with_context(|| format!("list {}", pods.display()))?;
         for entry in entries {
@@ -133,11 +148,11 @@ impl Lab {
 }
 
 impl Sandbox {
-    fn netns(&self) -> Result<NetNs> {
+    pub(crate) fn netns(&self) -> Result<NetNs> {
         Ok(NetNs::open(format!("/proc/{}/ns/net", self.pid))?)
     }
 
-    fn socket(&self) -> Result<SocketAddr> {
+    pub(crate) fn socket(&self) -> Result<SocketAddr> {
         let address = self.addresses.first().with_context(|| format!("pod {} has no address", self.name))?;
         Ok(SocketAddr::new(*address, PORT))
     }
@@ -148,23 +163,27 @@ fn read<T: DeserializeOwned>(file: &Path) -> Result<T> {
     serde_json::from_slice(&text).with_context(|| format!("{} is malformed", file.display()))
 }
 
-/// Default deny both ways, and one policy a side that lets the client reach the servers' port. The
-/// stand-ins leave the port to the benchmark's own server.
+/// A pod whose stand-in leaves the port to the benchmark's own server.
+pub(crate) fn pod(name: &str, role: &str, node: &str) -> String {
+    format!(
+        "---\n\
+         apiVersion: v1\n\
+         kind: Pod\n\
+         metadata:\n  name: {name}\n  namespace: {NAMESPACE}\n  labels: {{role: {role}}}\n  \
+         annotations: {{kilter.dev/fail: \"tcp,udp\"}}\n\
+         spec:\n  nodeName: {node}\n  containers:\n  - name: main\n    image: bench\n    ports:\n    \
+         - {{containerPort: {PORT}, protocol: TCP}}\n    - {{containerPort: {PORT}, protocol: UDP}}\n"
+    )
+}
+
+/// Default deny both ways, and one policy a side that lets the client reach the servers' port; what
+/// nodes themselves ask reaches them too.
 fn manifests() -> String {
     let mut text = String::from(POLICIES);
     for (name, role, node) in
         [("client", "client", NODES[0]), ("near", "near", NODES[0]), ("far", "far", NODES[1])]
     {
-        let _ = write!(
-            text,
-            "---\n\
-             apiVersion: v1\n\
-             kind: Pod\n\
-             metadata:\n  name: {name}\n  namespace: {NAMESPACE}\n  labels: {{role: {role}}}\n  \
-             annotations: {{kilter.dev/fail: \"tcp,udp\"}}\n\
-             spec:\n  nodeName: {node}\n  containers:\n  - name: main\n    image: bench\n    ports:\n    \
-             - {{containerPort: {PORT}, protocol: TCP}}\n    - {{containerPort: {PORT}, protocol: UDP}}\n"
-        );
+        text.push_str(&pod(name, role, node));
     }
     for number in 0..SERVICES as u32 {
         let address = Ipv4Addr::from(u32::from(FRONTEND) + number);
@@ -182,7 +201,7 @@ fn manifests() -> String {
     text
 }
 
-const POLICIES: &str = "\
+pub(crate) const POLICIES: &str = "\
 apiVersion: v1
 kind: Namespace
 metadata: {name: bench}
@@ -220,6 +239,7 @@ spec:
   ingress:
   - from:
     - podSelector: {matchLabels: {role: client}}
+    - ipBlock: {cidr: 10.240.0.0/16}
     ports:
     - {port: 7000, protocol: TCP}
     - {port: 7000, protocol: UDP}

@@ -3,6 +3,7 @@
 //! * [`datapath`]: latency and throughput between pods.
 //! * [`cni`]: wiring and unwiring a pod.
 //! * [`policy`]: answering for a large cluster, and keeping a node's rows in step.
+//! * [`services`]: one of many Services, and changes of them; and a load for minutes.
 //! * [`twin`]: bringing a whole twin up, and its memory.
 //!
 //! [`engine`] runs kinds of [`work`] over subjects in turn. Whatever a benchmark makes on the
@@ -17,10 +18,12 @@ pub mod engine;
 mod figure;
 pub mod kilter;
 pub mod lab;
+mod memory;
 pub mod peers;
 pub mod place;
 pub mod policy;
 mod running;
+pub mod services;
 pub mod statistics;
 pub mod twin;
 pub mod work;

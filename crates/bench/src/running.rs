@@ -68,6 +68,18 @@ impl RunningTwin {
         finish(command)
     }
 
+    /// `kilter node`.
+    pub(crate) fn node(&self, arguments: &[&str]) -> Result<()> {
+        let mut command = self.command("node");
+        command.args(arguments);
+        finish(command)
+    }
+
+    /// `kilter prove`.
+    pub(crate) fn prove(&self) -> Result<()> {
+        finish(self.command("prove"))
+    }
+
     /// `kilter down`.
     pub(crate) fn down(mut self) -> Result<()> {
         self.up = false;

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::crowd;
 use crate::figure::{Figure, Report};
+use crate::memory::megabytes;
 use crate::running::RunningTwin;
 use crate::statistics::Summary;
 
@@ -147,8 +148,8 @@ fn memory(twin: &str) -> Result<Memory> {
         let cgroup = of("cgroup");
         if let Some(inside) = cgroup.lines().find_map(|line| line.strip_prefix(&group)) {
             let usage = of("smaps_rollup");
-            let pss = field(&usage, "Pss:");
-            total.rss += field(&usage, "Rss:");
+            let pss = megabytes(&usage, "Pss:");
+            total.rss += megabytes(&usage, "Rss:");
             total.pss += pss;
             if inside.starts_with("node-") {
                 total.nodes += pss;
@@ -162,24 +163,9 @@ fn memory(twin: &str) -> Result<Memory> {
     Ok(total)
 }
 
-/// Megabytes of one line of `smaps_rollup`, which counts in KiB.
-fn field(text: &str, name: &str) -> f64 {
-    let value =
-        text.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next()?.parse::<f64>().ok());
-    value.unwrap_or_default() * 1024.0 / 1e6
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn memory_is_read_in_kibibytes_and_told_in_megabytes() {
-        let text =
-            "55d0-7ffd ---p 00000000 00:00 0 [rollup]\nRss:    1000 kB\nPss:     500 kB\nPss_Dirty: 9 kB\n";
-        assert_eq!((field(text, "Rss:"), field(text, "Pss:")), (1.024, 0.512));
-        assert_eq!(field(text, "Swap:"), 0.0);
-    }
 
     #[test]
     fn a_program_that_fails_is_quoted_and_nothing_is_measured() {

@@ -289,6 +289,30 @@ Examples:
   kilter bench policy
   kilter bench policy --runs 3 --plot docs/policy-growth.svg      also how costs grow, as a picture")]
     Policy(BenchPolicyArgs),
+    /// Services: latency through one of many, time until all are known, and until a change is followed.
+    #[command(after_help = "\
+Examples:
+  kilter bench services
+  kilter bench services --services 1,1000 --runs 3 -o json")]
+    Services(BenchServicesArgs),
+    /// Minutes of load with changing Services, and a node's process killed in the midst: nothing may be lost.
+    #[command(after_help = "\
+Exit code 1: a connection was lost, refused or led astray, or `kilter prove` differs after it.
+
+Examples:
+  kilter bench soak
+  kilter bench soak --seconds 30 --connections 1000")]
+    Soak(BenchSoakArgs),
+    /// A server of a benchmark.
+    #[command(hide = true)]
+    Server {
+        /// The network namespace to listen in.
+        #[arg(long)]
+        netns: PathBuf,
+        /// The byte to answer.
+        #[arg(long)]
+        who: u8,
+    },
     /// Time to ready and memory of a twin.
     #[command(after_help = "\
 Examples:
@@ -316,6 +340,37 @@ pub struct BenchPolicyArgs {
     /// Also measure how costs grow with pods, policies and ports, and draw it as SVG.
     #[arg(long, value_name = "FILE")]
     pub plot: Option<PathBuf>,
+}
+
+/// `kilter bench services`.
+#[derive(Debug, Args)]
+pub struct BenchServicesArgs {
+    #[command(flatten)]
+    pub bench: BenchArgs,
+    /// How many Services; the last number is that of the figures besides latency.
+    #[arg(long, value_name = "COUNT", value_delimiter = ',', default_value = "1,100,10000",
+        value_parser = clap::value_parser!(u16).range(1..=20_000))]
+    pub services: Vec<u16>,
+}
+
+/// `kilter bench soak`.
+#[derive(Debug, Args)]
+pub struct BenchSoakArgs {
+    /// How long.
+    #[arg(long, default_value_t = 180, value_parser = clap::value_parser!(u64).range(10..))]
+    pub seconds: u64,
+    /// Connections that live all the time.
+    #[arg(long, default_value_t = 10_000)]
+    pub connections: usize,
+    /// New connections a second.
+    #[arg(long, default_value_t = 1_000)]
+    pub rate: u32,
+    /// Changes of endpoint slices a second.
+    #[arg(long, default_value_t = 100)]
+    pub churn: u32,
+    /// How to print the figures; JSON is one object a line.
+    #[arg(short, long, value_enum, default_value = "text")]
+    pub output: Output,
 }
 
 /// `kilter bench twin`.

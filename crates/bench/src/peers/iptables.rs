@@ -10,15 +10,9 @@ pub(super) fn rules(services: &[Service]) -> String {
     let mut bodies = String::new();
     for (number, service) in services.iter().enumerate() {
         for protocol in service.protocols {
-            let chain = format!("KUBE-SVC-{}{number:015}", protocol.as_bytes()[0] as char);
-            let _ = writeln!(chains, ":{chain} - [0:0]");
-            let (ip, port) = (service.frontend.ip(), service.frontend.port());
-            let frontend = format!(
-                "-d {ip}/32 -p {protocol} -m comment --comment \"bench/service-{number}:port cluster IP\" -m {protocol} --dport {port}"
-            );
-            let _ = writeln!(dispatch, "-A KUBE-SERVICES {frontend} -j {chain}");
-            let _ = writeln!(bodies, "-A {chain} ! -s {POD_CIDR} {frontend} -j KUBE-MARK-MASQ");
-            endpoints(&mut chains, &mut bodies, &chain, number, protocol, service);
+            let frontend = frontend(number, protocol, service);
+            let _ = writeln!(dispatch, "-A KUBE-SERVICES {frontend} -j {}", chain(number, protocol));
+            service_chain(&mut chains, &mut bodies, number, protocol, service);
         }
     }
     format!(
@@ -44,6 +38,34 @@ pub(super) fn rules(services: &[Service]) -> String {
          {dispatch}{bodies}\
          COMMIT\n"
     )
+}
+
+/// One transaction that fills a Service's chains anew; naming a chain empties it.
+pub(super) fn change(number: usize, service: &Service) -> String {
+    let mut chains = String::new();
+    let mut bodies = String::new();
+    for protocol in service.protocols {
+        service_chain(&mut chains, &mut bodies, number, protocol, service);
+    }
+    format!("*nat\n{chains}{bodies}COMMIT\n")
+}
+
+fn chain(number: usize, protocol: &str) -> String {
+    format!("KUBE-SVC-{}{number:015}", protocol.as_bytes()[0] as char)
+}
+
+fn frontend(number: usize, protocol: &str, service: &Service) -> String {
+    let (ip, port) = (service.frontend.ip(), service.frontend.port());
+    format!(
+        "-d {ip}/32 -p {protocol} -m comment --comment \"bench/service-{number}:port cluster IP\" -m {protocol} --dport {port}"
+    )
+}
+
+fn service_chain(chains: &mut String, bodies: &mut String, number: usize, protocol: &str, service: &Service) {
+    let (chain, frontend) = (chain(number, protocol), frontend(number, protocol, service));
+    let _ = writeln!(chains, ":{chain} - [0:0]");
+    let _ = writeln!(bodies, "-A {chain} ! -s {POD_CIDR} {frontend} -j KUBE-MARK-MASQ");
+    endpoints(chains, bodies, &chain, number, protocol, service);
 }
 
 fn endpoints(

@@ -47,6 +47,18 @@ impl Mode {
         }
     }
 
+    /// Lets one Service of a loaded rule set lead elsewhere, in one transaction as kube-proxy would.
+    pub fn change(self, netns: &NetNs, number: usize, service: &Service) -> Result<()> {
+        let (program, arguments, rules) = match self {
+            Self::Nftables => ("nft", ["-f", "-"].as_slice(), nftables::change(number, service)),
+            Self::Iptables => {
+                let arguments = ["--noflush", "--counters"].as_slice();
+                ("iptables-restore", arguments, iptables::change(number, service))
+            }
+        };
+        netns.run(|| feed(program, arguments, &rules))?
+    }
+
     /// Loads a rule set for `services` into a namespace that has none.
     pub fn load(self, netns: &NetNs, services: &[Service]) -> Result<()> {
         let (program, arguments, rules) = match self {
@@ -116,6 +128,24 @@ mod tests {
         for mode in [Mode::Nftables, Mode::Iptables] {
             let netns = kilter_testkit::TestNetNs::new("rules");
             mode.load(&netns, &services(10, &measured())).unwrap();
+        }
+    }
+
+    #[test]
+    fn both_rule_sets_take_a_change() {
+        for mode in [Mode::Nftables, Mode::Iptables] {
+            let netns = kilter_testkit::TestNetNs::new("rules");
+            mode.load(&netns, &services(10, &measured())).unwrap();
+            let moved = Service { backends: vec!["10.251.0.9:7000".parse().unwrap()], ..measured() };
+            mode.change(&netns, 5, &moved).unwrap();
+            let list = match mode {
+                Mode::Nftables => ("nft", ["list", "ruleset"].as_slice()),
+                Mode::Iptables => ("iptables-save", [].as_slice()),
+            };
+            let output = netns.run(|| Command::new(list.0).args(list.1).output()).unwrap().unwrap();
+            let rules = String::from_utf8(output.stdout).unwrap();
+            assert!(rules.contains("10.251.0.9:7000"), "{rules}");
+            assert!(!rules.contains("10.251.0.3:7000"), "{rules}");
         }
     }
 

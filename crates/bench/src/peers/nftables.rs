@@ -16,6 +16,24 @@ pub(super) fn rules(services: &[Service]) -> String {
     text
 }
 
+/// One transaction that empties a Service's chains and fills them anew.
+pub(super) fn change(number: usize, service: &Service) -> String {
+    let mut text = String::new();
+    let table = "table ip kube-proxy";
+    for protocol in service.protocols {
+        let chain = format!("chain ip kube-proxy service-{number}-{protocol}");
+        let _ = write!(text, "add {chain}\nflush {chain}\n");
+        for slot in 0..service.backends.len() {
+            let endpoint = format!("chain ip kube-proxy endpoint-{number}-{protocol}-{slot}");
+            let _ = write!(text, "add {endpoint}\nflush {endpoint}\n");
+        }
+        let _ = writeln!(text, "{table} {{");
+        service_chain(&mut text, number, protocol, service);
+        text.push_str("}\n");
+    }
+    text
+}
+
 fn base(services: &[Service]) -> String {
     let mut elements = String::new();
     let mut addresses = String::new();

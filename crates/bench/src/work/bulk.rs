@@ -34,7 +34,7 @@ pub(super) fn transfer(target: &Target, period: Duration, streams: usize) -> Res
 }
 
 fn push(to: SocketAddr, period: Duration) -> Result<()> {
-    let mut stream = connect_tcp(to).context("connect")?;
+    let mut stream = connect_tcp(to, PATIENCE).context("connect")?;
     let chunk = vec![0; CHUNK];
     let end = Instant::now() + period;
     while Instant::now() < end {

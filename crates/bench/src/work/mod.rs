@@ -16,6 +16,8 @@ use kilter_netns::NetNs;
 use crate::place;
 use crate::statistics::{Sample, Summary};
 
+pub(crate) use socket::connect_tcp;
+
 /// Nothing that is measured takes this long; whoever waits longer gives up with an error.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 

@@ -4,6 +4,7 @@ use std::io;
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, AsRawFd};
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
@@ -11,7 +12,7 @@ use nix::sys::socket::sockopt::{ReceiveTimeout, SendTimeout};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, connect, setsockopt, socket};
 use nix::sys::time::TimeVal;
 
-use super::{PATIENCE, Target};
+use super::Target;
 use crate::place::{self, processors};
 
 /// Where the two threads run.
@@ -69,11 +70,11 @@ fn close(socket: &impl AsFd) {
     let _ = nix::sys::socket::shutdown(socket.as_fd().as_raw_fd(), nix::sys::socket::Shutdown::Both);
 }
 
-/// A TCP connection that fails after [`PATIENCE`] instead of waiting for minutes.
-pub(super) fn connect_tcp(to: SocketAddr) -> io::Result<TcpStream> {
+/// A TCP connection that fails after `patience` instead of waiting for minutes.
+pub(crate) fn connect_tcp(to: SocketAddr, patience: Duration) -> io::Result<TcpStream> {
     let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let fd = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
-    let limit = TimeVal::new(PATIENCE.as_secs() as i64, 0);
+    let limit = TimeVal::new(patience.as_secs() as i64, patience.subsec_micros().into());
     setsockopt(&fd, SendTimeout, &limit)?;
     setsockopt(&fd, ReceiveTimeout, &limit)?;
     match connect(fd.as_raw_fd(), &SockaddrStorage::from(to)) {

@@ -10,7 +10,7 @@ use super::{PATIENCE, Target, warm_up};
 /// Nanoseconds of each of `count` exchanges of one byte over one connection.
 pub(super) fn keep_alive(target: &Target, count: usize) -> Result<Vec<u64>> {
     with_server(target, Processors::One, TcpListener::bind, echo, |to| {
-        let mut stream = connect_tcp(to).context("connect")?;
+        let mut stream = connect_tcp(to, PATIENCE).context("connect")?;
         stream.set_nodelay(true)?;
         for _ in 0..warm_up(count) {
             exchange(&mut stream)?;
@@ -43,7 +43,7 @@ pub(super) fn new_connection(target: &Target, count: usize) -> Result<Vec<u64>> 
 }
 
 fn transaction(to: std::net::SocketAddr) -> Result<()> {
-    let mut stream = connect_tcp(to).context("connect")?;
+    let mut stream = connect_tcp(to, PATIENCE).context("connect")?;
     exchange(&mut stream)?;
     // The server closes first, so that TIME_WAIT stays on its one port and ports do not run out here.
     stream.read(&mut [0])?;

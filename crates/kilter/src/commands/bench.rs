@@ -1,9 +1,14 @@
 //! `kilter bench`.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
 use kilter_bench::Report;
+use kilter_bench::services::soak::Soaked;
 
-use crate::cli::{BenchArgs, BenchCommand, BenchPolicyArgs, BenchTwinArgs, Output};
+use crate::cli::{
+    BenchArgs, BenchCommand, BenchPolicyArgs, BenchServicesArgs, BenchSoakArgs, BenchTwinArgs, Output,
+};
 use crate::exit::Outcome;
 
 pub fn run(command: &BenchCommand) -> Result<Outcome> {
@@ -11,17 +16,28 @@ pub fn run(command: &BenchCommand) -> Result<Outcome> {
         kilter_twin::check()?;
     }
     let mut progress = |what: &str| eprintln!("{what}");
+    let mut clean = true;
     let (report, output) = match command {
         BenchCommand::Datapath(args) => (datapath(args, &mut progress)?, args.output),
         BenchCommand::Cni(args) => (cni(args, &mut progress)?, args.output),
         BenchCommand::Policy(args) => (policy(args, &mut progress)?, args.bench.output),
+        BenchCommand::Services(args) => (services(args, &mut progress)?, args.bench.output),
         BenchCommand::Twin(args) => (twin(args, &mut progress)?, args.bench.output),
+        BenchCommand::Soak(args) => {
+            let soaked = soak(args, &mut progress)?;
+            clean = soaked.clean;
+            (soaked.report, args.output)
+        }
+        BenchCommand::Server { netns, who } => {
+            kilter_bench::services::serve(netns, *who)?;
+            return Ok(Outcome::Clean);
+        }
     };
     match output {
         Output::Json => out!("{}", report.json_lines()),
         Output::Text => out!("{report}"),
     }
-    Ok(Outcome::Clean)
+    Ok(if clean { Outcome::Clean } else { Outcome::Finding })
 }
 
 fn datapath(args: &BenchArgs, progress: &mut dyn FnMut(&str)) -> Result<Report> {
@@ -42,6 +58,25 @@ fn policy(args: &BenchPolicyArgs, progress: &mut dyn FnMut(&str)) -> Result<Repo
     let options = kilter_bench::policy::Options { runs: args.bench.runs, plot: args.plot.clone() };
     kilter_bench::policy::run(&options, progress)
 }
+
+fn services(args: &BenchServicesArgs, progress: &mut dyn FnMut(&str)) -> Result<Report> {
+    let counts = args.services.iter().map(|count| usize::from(*count)).collect();
+    kilter_bench::services::run(&kilter_bench::services::Options { counts, runs: args.bench.runs }, progress)
+}
+
+fn soak(args: &BenchSoakArgs, progress: &mut dyn FnMut(&str)) -> Result<Soaked> {
+    let options = kilter_bench::services::soak::Options {
+        duration: Duration::from_secs(args.seconds),
+        connections: args.connections,
+        rate: args.rate,
+        churn: args.churn,
+        services: SOAKED,
+    };
+    kilter_bench::services::soak::run(&options, progress)
+}
+
+/// Services of a soak beside those that change.
+const SOAKED: usize = 1_000;
 
 fn twin(args: &BenchTwinArgs, progress: &mut dyn FnMut(&str)) -> Result<Report> {
     let options = kilter_bench::twin::Options {

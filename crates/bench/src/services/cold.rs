@@ -1,0 +1,58 @@
+//! How long a node that has never seen the cluster takes until its last Service is reachable.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use kilter_netns::NetNs;
+
+use super::client::ask_within;
+use super::manifests::fixed;
+use crate::kilter::Lab;
+use crate::place::Membership;
+
+/// The name that the twin gives to the next node.
+const NODE: &str = "node-3";
+/// What a try takes at most: before the node's hooks are there, nobody answers.
+const TRY: Duration = Duration::from_millis(10);
+/// A node that takes longer has failed.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Seconds from the start of `kilter node add` until a connection from the new node's own namespace has
+/// been answered through every one of the Services.
+pub(super) fn start(lab: &Lab, services: usize) -> Result<f64> {
+    let began = Instant::now();
+    let reached = thread::scope(|scope| {
+        let adding = scope.spawn(|| lab.twin().node(&["add"]));
+        let reached = reach(lab, services, began);
+        adding.join().expect("BUG: the adding thread panicked").and(reached)
+    });
+    lab.twin().node(&["remove", NODE])?;
+    reached
+}
+
+fn reach(lab: &Lab, services: usize, began: Instant) -> Result<f64> {
+    let (netns, _membership) = loop {
+        match enter(lab) {
+            Ok(entered) => break entered,
+            Err(_) if began.elapsed() < PATIENCE => thread::sleep(Duration::from_millis(1)),
+            Err(error) => return Err(error.context(format!("{NODE} has no namespace"))),
+        }
+    };
+    netns.run(|| {
+        for number in 0..services {
+            while let Err(error) = ask_within(fixed(number), TRY) {
+                if began.elapsed() > PATIENCE {
+                    bail!("Service {number} is not reachable from {NODE}: {error}");
+                }
+            }
+        }
+        Ok(began.elapsed().as_secs_f64())
+    })?
+}
+
+/// A socket gets the hooks of the cgroup that its process is in.
+fn enter(lab: &Lab) -> Result<(NetNs, Membership)> {
+    let node = lab.node(NODE)?;
+    Ok((NetNs::open(node.namespace)?, Membership::join(&node.cgroup)?))
+}
