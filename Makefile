@@ -35,6 +35,7 @@ demo: build
 
 bench: build
 	$(KILTER) bench datapath
+	$(KILTER) bench services
 	$(KILTER) bench cni
 	$(KILTER) bench twin -f examples/shop
 
