@@ -247,7 +247,9 @@ impl Compiler {
         if words_moved || dirty.nodes {
             self.cut_along_blocks(cluster, &mut stale);
         }
-        let moved = words_before.filter(|_| words_moved).map(|it| it.change(&self.words, &self.vocabulary));
+        let moved = words_before
+            .filter(|_| words_moved && self.primed)
+            .map(|it| it.change(&self.words, &self.vocabulary));
         self.refresh_groups(cluster, dirty, moved.as_ref(), &mut stale);
         self.primed = true;
         stale
@@ -285,15 +287,8 @@ impl Compiler {
         for group in &dirty.pods.gone {
             self.groups.remove(group);
         }
-        if self.primed && moved.is_none() && dirty.labels.is_empty() {
-            for address in &dirty.pods.addresses {
-                let Some(group) = self.pods.group_of(*address) else { continue };
-                let Some(key) = self.pods.group(group) else { continue };
-                self.groups.entry(group).or_insert_with(|| self.words.group(cluster, key));
-            }
-            return;
-        }
-        for (group, key) in self.pods.groups() {
+        for group in self.unsure_groups(cluster, dirty, moved) {
+            let Some(key) = self.pods.group(group) else { continue };
             let changed = match self.groups.get_mut(&group) {
                 Some(known) if !dirty.labels.contains(&key.namespace) => {
                     moved.is_some_and(|it| it.revise(known, cluster, key))
@@ -307,6 +302,23 @@ impl Compiler {
                 stale.extend(self.pods.members(group).map(IpNet::from));
             }
         }
+    }
+
+    /// The groups that may be something else to the words than before, or are new.
+    fn unsure_groups(
+        &self,
+        cluster: &Cluster,
+        dirty: &Dirty,
+        moved: Option<&WordsChange>,
+    ) -> BTreeSet<GroupId> {
+        if !self.primed {
+            return self.pods.groups().map(|(group, _)| group).collect();
+        }
+        let touched = dirty.pods.addresses.iter().filter_map(|it| self.pods.group_of(*it));
+        let mut unsure: BTreeSet<_> = touched.filter(|it| !self.groups.contains_key(it)).collect();
+        unsure.extend(dirty.labels.iter().flat_map(|it| self.pods.groups_of(it)));
+        unsure.extend(moved.into_iter().flat_map(|it| it.concerned(cluster, &self.pods)));
+        unsure
     }
 
     /// Which class rows change, and which classes are new.

@@ -52,6 +52,11 @@ impl PodPeers {
         self.peers.iter().map(|it| it.id)
     }
 
+    /// All of them: which namespaces, and which pods of those.
+    pub fn selectors(&self) -> impl Iterator<Item = (&Selector, &Selector)> {
+        self.peers.iter().map(|it| (&it.namespaces, &it.pods))
+    }
+
     /// Those that select a pod of these labels in a namespace of these.
     pub fn matching(&self, namespace: &Labels, pod: &Labels) -> Vec<PeerId> {
         let by_pod = indexed(&self.by_pod, pod);

@@ -32,6 +32,7 @@ pub struct PodIndex {
     groups: BTreeMap<Arc<GroupKey>, GroupId>,
     members: BTreeMap<GroupId, (Arc<GroupKey>, BTreeSet<IpAddr>)>,
     group_of: BTreeMap<IpAddr, GroupId>,
+    by_namespace: BTreeMap<Arc<str>, BTreeSet<GroupId>>,
     /// How many groups give which number to a name.
     numbers: BTreeMap<(Protocol, Arc<str>), BTreeMap<u16, usize>>,
     last_group: u32,
@@ -87,6 +88,11 @@ impl PodIndex {
         self.members.iter().map(|(id, (key, _))| (*id, key.as_ref()))
     }
 
+    /// The groups of a namespace.
+    pub fn groups_of(&self, namespace: &str) -> impl Iterator<Item = GroupId> {
+        self.by_namespace.get(namespace).into_iter().flatten().copied()
+    }
+
     /// What a group has in common.
     pub fn group(&self, group: GroupId) -> Option<&GroupKey> {
         self.members.get(&group).map(|(key, _)| key.as_ref())
@@ -130,6 +136,7 @@ impl PodIndex {
                 touched.names.insert(name.clone());
             }
         }
+        self.by_namespace.entry(key.namespace.clone()).or_default().insert(group);
         self.groups.insert(key.clone(), group);
         self.members.insert(group, (key, BTreeSet::new()));
         group
@@ -156,6 +163,12 @@ impl PodIndex {
         let key = key.clone();
         self.groups.remove(&key);
         self.members.remove(&group);
+        if let Some(groups) = self.by_namespace.get_mut(&key.namespace) {
+            groups.remove(&group);
+            if groups.is_empty() {
+                self.by_namespace.remove(&key.namespace);
+            }
+        }
         touched.gone.insert(group);
     }
 }

@@ -6,7 +6,7 @@ use kilter_model::{Cluster, IpBlock, Labels, Protocol, Selector};
 
 use crate::partition::Region;
 use crate::pod_peers::PodPeers;
-use crate::pods::GroupKey;
+use crate::pods::{GroupId, GroupKey, PodIndex};
 use crate::posture::Posture;
 use crate::rules::{Kind, Traits};
 use crate::vocabulary::{NameId, PeerId, PeerKey, Vocabulary};
@@ -24,10 +24,13 @@ pub struct Words {
 /// What other words are to be used: what a group is to them follows from what it was to the old.
 #[derive(Debug)]
 pub struct WordsChange {
+    gone: Words,
     gone_peers: BTreeSet<PeerId>,
-    gone_names: BTreeSet<NameId>,
     fresh: Words,
 }
+
+/// From so many peers on that come or go, asking each group is cheaper than asking each peer.
+const MANY_PEERS: usize = 16;
 
 /// What a group of pods is to the words in use, whatever the addresses.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -107,10 +110,12 @@ impl Words {
         let (new_peers, new_names): (BTreeSet<_>, BTreeSet<_>) = (to.peers().collect(), to.names().collect());
         let fresh_peers = new_peers.difference(&peers).copied();
         let fresh_names = new_names.difference(&names).copied();
+        let gone_peers: BTreeSet<_> = peers.difference(&new_peers).copied().collect();
+        let gone_names = names.difference(&new_names).copied();
         WordsChange {
             fresh: Words::made_of(vocabulary, fresh_peers, fresh_names),
-            gone_peers: peers.difference(&new_peers).copied().collect(),
-            gone_names: names.difference(&new_names).copied().collect(),
+            gone: Words::made_of(vocabulary, gone_peers.iter().copied(), gone_names),
+            gone_peers,
         }
     }
 
@@ -137,15 +142,48 @@ impl Words {
     }
 }
 
+impl Words {
+    /// The groups to which these words say something.
+    fn concerned(&self, cluster: &Cluster, pods: &PodIndex, found: &mut BTreeSet<GroupId>) {
+        let mut select = |namespace: &str, selector: &Selector| {
+            let is_selected = |it: &GroupId| pods.group(*it).is_some_and(|key| selector.matches(&key.labels));
+            found.extend(pods.groups_of(namespace).filter(is_selected));
+        };
+        for (namespace, peers) in &self.pods_of {
+            peers.iter().for_each(|(_, selector)| select(namespace, selector));
+        }
+        for (namespaces, selector) in self.pods.selectors() {
+            let matching = cluster.namespaces().filter(|it| namespaces.matches(&it.labels));
+            matching.for_each(|it| select(&it.name, selector));
+        }
+        if !self.names.is_empty() {
+            let has_name = |key: &GroupKey| key.names.keys().any(|it| self.names.contains_key(it));
+            found.extend(pods.groups().filter(|(_, key)| has_name(key)).map(|(group, _)| group));
+        }
+    }
+}
+
 impl WordsChange {
+    /// The groups that may be something else to the new words than to the old ones: of tens of
+    /// thousands, those that a peer selects which came or went.
+    pub fn concerned(&self, cluster: &Cluster, pods: &PodIndex) -> BTreeSet<GroupId> {
+        if self.gone_peers.len() + self.fresh.peers().count() >= MANY_PEERS {
+            return pods.groups().map(|(group, _)| group).collect();
+        }
+        let mut found = BTreeSet::new();
+        self.gone.concerned(cluster, pods, &mut found);
+        self.fresh.concerned(cluster, pods, &mut found);
+        found
+    }
+
     /// Makes what a group was to the old words what it is to the new ones. Whether that is another.
     pub fn revise(&self, traits: &mut GroupTraits, cluster: &Cluster, group: &GroupKey) -> bool {
         let before = (traits.peers.len(), traits.names.len());
         for gone in &self.gone_peers {
             traits.peers.remove(gone);
         }
-        for gone in &self.gone_names {
-            traits.names.remove(gone);
+        for gone in self.gone.names() {
+            traits.names.remove(&gone);
         }
         let shrunk = before != (traits.peers.len(), traits.names.len());
         let fresh = self.fresh.group(cluster, group);
