@@ -41,20 +41,18 @@ impl Size {
 /// The nodes of a generated cluster; pods are spread over them in turn.
 pub const PODS_OF_A_NODE: usize = 250;
 
-/// Its objects, policies first.
-pub fn objects(size: Size) -> Vec<Value> {
-    let mut objects = cluster_policies();
-    for namespace in 0..size.namespaces {
-        objects.push(json!({
+/// Its objects, policies first, each made when it is asked for: all at once would be more memory
+/// than what is measured.
+pub fn objects(size: Size) -> impl Iterator<Item = Value> {
+    let of_namespace = move |namespace: usize| {
+        let itself = json!({
             "apiVersion": "v1", "kind": "Namespace",
             "metadata": {"name": name(namespace), "labels": {"team": format!("team-{}", namespace % 10)}},
-        }));
-        objects.extend((0..size.policies).map(|it| policy(size, namespace, it)));
-    }
-    for number in 0..size.pods() {
-        objects.push(pod(size, number));
-    }
-    objects
+        });
+        std::iter::once(itself).chain((0..size.policies).map(move |it| policy(size, namespace, it)))
+    };
+    let namespaces = (0..size.namespaces).flat_map(of_namespace);
+    cluster_policies().into_iter().chain(namespaces).chain((0..size.pods()).map(move |it| pod(size, it)))
 }
 
 fn name(namespace: usize) -> String {
@@ -94,8 +92,9 @@ pub fn policy(size: Size, namespace: usize, number: usize) -> Value {
         _ => {
             let next = format!("app-{}", (app + 1) % size.workloads);
             let team = format!("team-{}", (namespace + app) % 10);
-            let ports: Vec<Value> =
-                (0..size.ports).map(|it| json!({"port": 8080 + 20 * it, "endPort": 8090 + 20 * it})).collect();
+            let ports: Vec<Value> = (0..size.ports)
+                .map(|it| json!({"port": 8080 + 20 * it, "endPort": 8090 + 20 * it}))
+                .collect();
             let block = format!("198.{}.{}.0/24", 18 + namespace % 2, (namespace / 2) % 256);
             json!({
                 "podSelector": {"matchLabels": {"app": format!("app-{app}")}},

@@ -13,6 +13,8 @@ use ipnet::IpNet;
 use kilter_model::{Change, Cluster, Event, Origin};
 use kilter_policy::{Compiler, Config, Plan};
 use kilter_reach::{Options as Assumptions, connections, pairs};
+use serde::{Deserializer as _, Serializer as _};
+use serde::de::{Error as _, SeqAccess, Visitor};
 use serde_json::{Value, json};
 
 use crate::figure::{Figure, Report};
@@ -56,8 +58,9 @@ pub fn run(options: &Options, progress: &mut dyn FnMut(&str)) -> Result<Report> 
     report.notes.push("connections of a generated cluster, one policy a workload, ms:".to_owned());
     report.notes.extend(plot(&growth));
     report.notes.push(format!(
-        "large: {} pods of {} workloads on {} nodes, {} policies; one thread; \"load\" is JSON, as a list of \
-         the API gives it, to the model; \"answer\" is every pair of kinds of pods on every port",
+        "large: {} pods of {} workloads on {} nodes, {} policies; \"load\" is JSON, as a list of the \
+         API gives it, to the model, by one thread; \"answer\" is every pair of kinds of pods on every port, by all \
+         processors",
         Size::LARGE.pods(),
         Size::LARGE.namespaces * Size::LARGE.workloads,
         Size::LARGE.pods() / PODS_OF_A_NODE,
@@ -207,18 +210,37 @@ fn event(object: &Value) -> Result<Option<Event>> {
 
 /// A list of a generated cluster's objects, as the API gives it.
 fn text(size: Size) -> Result<String> {
-    Ok(serde_json::to_string(&cluster::objects(size))?)
+    let mut text = Vec::new();
+    let mut list = serde_json::Serializer::new(&mut text);
+    list.collect_seq(cluster::objects(size))?;
+    Ok(String::from_utf8(text)?)
 }
 
+/// Reads the list as it comes: only one of its objects is in memory at once.
 fn load(text: &str) -> Result<Cluster> {
-    let objects: Vec<Value> = serde_json::from_str(text)?;
     let mut cluster = Cluster::default();
-    for object in objects {
-        if let Some(event) = event(&object)? {
-            cluster.apply(event);
-        }
-    }
+    serde_json::Deserializer::from_str(text).deserialize_seq(Into(&mut cluster))?;
     Ok(cluster)
+}
+
+/// Takes the objects of a list into a cluster.
+struct Into<'a>(&'a mut Cluster);
+
+impl<'de> Visitor<'de> for Into<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a list of objects")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut objects: A) -> Result<(), A::Error> {
+        while let Some(object) = objects.next_element::<Value>()? {
+            if let Some(event) = event(&object).map_err(A::Error::custom)? {
+                self.0.apply(event);
+            }
+        }
+        Ok(())
+    }
 }
 
 fn assumptions() -> Assumptions {
@@ -289,9 +311,8 @@ mod tests {
     #[test]
     fn a_generated_cluster_is_what_it_says_and_valid() {
         let size = Size { namespaces: 3, workloads: 4, replicas: 2, policies: 5, ports: 2 };
-        let objects = cluster::objects(size);
-        for object in &objects {
-            assert_eq!(kilter_objects::validate(object), [], "{object}");
+        for object in cluster::objects(size) {
+            assert_eq!(kilter_objects::validate(&object), [], "{object}");
         }
         let cluster = load(&text(size).unwrap()).unwrap();
         assert_eq!(cluster.pods().count(), size.pods());

@@ -2,8 +2,9 @@ use std::collections::BTreeSet;
 
 use kilter_model::{Cluster, Direction, WorkloadRef};
 
+use super::matrix::{Matrix, in_parts};
 use super::portsets::{PortSets, PortsId};
-use super::rows::{OPEN, Ports, Row, Rows};
+use super::rows::{OPEN, Ports};
 use super::universe::{Kind, Universe};
 use super::{Connection, End, Options};
 
@@ -11,30 +12,18 @@ use super::{Connection, End, Options};
 pub struct Computation {
     universe: Universe,
     sets: PortSets,
-    /// What each posture permits as a destination.
-    ingress: Vec<Row>,
-    /// What each posture permits as a source.
-    egress: Vec<Row>,
-    /// `ingress` by facet: the postures for which it is an exception.
-    ingress_of_facet: Vec<Vec<(usize, Ports)>>,
+    permits: Matrix,
 }
+
+/// So few kinds of sources are not worth another thread.
+const FEW: usize = 256;
 
 impl Computation {
     pub fn new(cluster: &Cluster, options: &Options) -> Self {
         let universe = Universe::new(cluster, options);
         let mut sets = PortSets::new();
-        let mut rows = Rows::new(&universe.traits, &universe.facets);
-        let mut of = |direction| -> Vec<Row> {
-            universe.postures.iter().map(|it| rows.row(it, direction, &mut sets)).collect()
-        };
-        let (ingress, egress) = (of(Direction::Ingress), of(Direction::Egress));
-        let mut ingress_of_facet = vec![Vec::new(); universe.facets.len()];
-        for (posture, row) in ingress.iter().enumerate() {
-            for (facet, ports) in &row.exceptions {
-                ingress_of_facet[*facet].push((posture, *ports));
-            }
-        }
-        Self { universe, sets, ingress, egress, ingress_of_facet }
+        let permits = Matrix::new(&universe.postures, &universe.traits, &universe.facets, &mut sets);
+        Self { universe, sets, permits }
     }
 
     /// Every permitted connection, in no order.
@@ -57,20 +46,27 @@ impl Computation {
 
     /// How many ordered pairs of different kinds of pods there are, and of how many a connection is
     /// permitted on some port, and perhaps permitted.
-    pub fn pairs(&mut self) -> Pairs {
+    pub fn pairs(&self) -> Pairs {
         let kinds: Vec<Kind> = self.universe.kinds().into_iter().collect();
-        let mut pairs = Pairs { kinds: kinds.len(), ..Pairs::default() };
-        let mut view = View::default();
-        for (number, from) in kinds.iter().enumerate() {
-            self.look_from(*from, &mut view);
-            for (_, to) in kinds.iter().enumerate().filter(|(it, _)| *it != number) {
-                let (surely, maybe) = view.ports(*to, &mut self.sets);
-                pairs.asked += 1;
-                pairs.permitted += u64::from(surely != PortsId::NONE);
-                pairs.perhaps += u64::from(maybe != PortsId::NONE);
+        let parts = in_parts(&kinds, FEW, |first, sources| {
+            let (mut view, mut sets, mut pairs) = (View::default(), self.sets.clone(), Pairs::default());
+            for (number, from) in (first..).zip(sources) {
+                self.look_from(*from, &mut view);
+                for (_, to) in kinds.iter().enumerate().filter(|(it, _)| *it != number) {
+                    let (surely, maybe) = view.ports(*to, &mut sets);
+                    pairs.asked += 1;
+                    pairs.permitted += u64::from(surely != PortsId::NONE);
+                    pairs.perhaps += u64::from(maybe != PortsId::NONE);
+                }
             }
-        }
-        pairs
+            pairs
+        });
+        parts.into_iter().fold(Pairs { kinds: kinds.len(), ..Pairs::default() }, |all, part| Pairs {
+            kinds: all.kinds,
+            asked: all.asked + part.asked,
+            permitted: all.permitted + part.permitted,
+            perhaps: all.perhaps + part.perhaps,
+        })
     }
 
     /// What the pods of one workload may open to those of every other.
@@ -133,25 +129,24 @@ impl Computation {
     }
 
     fn judge(&self, posture: Option<usize>, direction: Direction, facet: usize) -> Ports {
-        let rows = match direction {
-            Direction::Ingress => &self.ingress,
-            Direction::Egress => &self.egress,
-        };
-        posture.map_or(OPEN.default, |it| rows[it].get(facet))
+        match (posture, direction) {
+            (None, _) => OPEN.default,
+            (Some(it), Direction::Ingress) => self.permits.ingress(it, facet),
+            (Some(it), Direction::Egress) => self.permits.egress[it].get(facet),
+        }
     }
 
     /// Lays out what the others are to one kind, and it to them.
     fn look_from(&self, kind: Kind, view: &mut View) {
-        let egress = kind.posture.map_or(&OPEN, |it| &self.egress[it]);
+        let egress = kind.posture.map_or(&OPEN, |it| &self.permits.egress[it]);
         view.egress.clear();
         view.egress.resize(self.universe.facets.len(), egress.default);
         for (facet, ports) in &egress.exceptions {
-            view.egress[*facet] = *ports;
+            view.egress[*facet as usize] = *ports;
         }
-        view.ingress.clear();
-        view.ingress.extend(self.ingress.iter().map(|it| it.default));
-        for (posture, ports) in &self.ingress_of_facet[kind.facet] {
-            view.ingress[*posture] = *ports;
+        view.ingress.clone_from(&self.permits.ingress);
+        for (posture, ports) in &self.permits.ingress_of_facet[kind.facet] {
+            view.ingress[*posture as usize] = *ports;
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod compute;
 mod exposed;
+mod matrix;
 mod placement;
 mod portsets;
 mod ranges;

@@ -11,6 +11,11 @@ impl PortsId {
     pub const NONE: PortsId = PortsId(0);
     /// All ports that connections can have.
     pub const ALL: PortsId = PortsId(1);
+
+    /// Its place among the ids of its sets.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
 }
 
 /// The different sets of ports. There are few of them, however many pairs of pods there are, so
@@ -46,6 +51,11 @@ impl PortSets {
         self.sets.push(set.clone());
         self.ids.insert(set, id);
         id
+    }
+
+    /// The ids that the sets of others have here, in the order of theirs.
+    pub fn adopt(&mut self, others: &PortSets) -> Vec<PortsId> {
+        others.sets.iter().map(|it| self.id(it.clone())).collect()
     }
 
     /// What an id stands for.

@@ -17,8 +17,8 @@ pub type Facet = Vec<usize>;
 pub struct Row {
     /// With facets that are no exception.
     pub default: Ports,
-    /// With these; sorted.
-    pub exceptions: Vec<(usize, Ports)>,
+    /// With these facets, by their numbers; sorted. Narrow: a large cluster has millions.
+    pub exceptions: Vec<(u32, Ports)>,
 }
 
 /// The row of what nothing judges.
@@ -27,11 +27,13 @@ pub static OPEN: Row = Row { default: (PortsId::ALL, PortsId::ALL), exceptions: 
 impl Row {
     /// With one facet.
     pub fn get(&self, facet: usize) -> Ports {
-        match self.exceptions.binary_search_by_key(&facet, |(it, _)| *it) {
-            Ok(at) => self.exceptions[at].1,
-            Err(_) => self.default,
-        }
+        find(&self.exceptions, facet).unwrap_or(self.default)
     }
+}
+
+/// What is noted for a number, in a sorted list.
+pub fn find(noted: &[(u32, Ports)], number: usize) -> Option<Ports> {
+    noted.binary_search_by_key(&number, |(it, _)| *it as usize).ok().map(|at| noted[at].1)
 }
 
 /// Something that a rule asks about a peer.
@@ -41,21 +43,26 @@ enum Question {
     Name(NameId, u16),
 }
 
-/// Computes rows. Of all traits only those are looked at that a rule of the posture asks about, and
-/// of those that it cannot tell apart only one: so a row costs what its rules match.
-pub struct Rows<'a> {
+/// What can be at the other end, arranged for questions about it.
+pub struct Index<'a> {
     traits: &'a [Traits],
     facets: &'a [Facet],
     /// The traits for which a question is answered with yes.
     answers: HashMap<Question, Vec<usize>>,
     /// The facets that a trait is part of.
     facets_of: Vec<Vec<usize>>,
+}
+
+/// Computes rows. Of all traits only those are looked at that a rule of the posture asks about, and
+/// of those that it cannot tell apart only one: so a row costs what its rules match.
+pub struct Rows<'a> {
+    index: &'a Index<'a>,
     /// For each trait its kind, while a row is computed; otherwise 0.
     kinds: Vec<u32>,
 }
 
-impl<'a> Rows<'a> {
-    /// Rows over these facets.
+impl<'a> Index<'a> {
+    /// What can be at the other end.
     pub fn new(traits: &'a [Traits], facets: &'a [Facet]) -> Self {
         let mut answers: HashMap<Question, Vec<usize>> = HashMap::new();
         for (number, it) in traits.iter().enumerate() {
@@ -71,34 +78,49 @@ impl<'a> Rows<'a> {
                 facets_of[*it].push(number);
             }
         }
-        Self { traits, facets, answers, facets_of, kinds: vec![0; traits.len()] }
+        Self { traits, facets, answers, facets_of }
+    }
+
+    /// How many facets there are.
+    pub fn facets(&self) -> usize {
+        self.facets.len()
+    }
+}
+
+impl<'a> Rows<'a> {
+    /// Nothing is computed yet.
+    pub fn new(index: &'a Index<'a>) -> Self {
+        Self { index, kinds: vec![0; index.traits.len()] }
     }
 
     /// The row of a posture.
     pub fn row(&mut self, posture: &Posture, direction: Direction, sets: &mut PortSets) -> Row {
+        let Index { traits, facets, facets_of, .. } = self.index;
         let (touched, kinds) = self.tell_apart(questions(posture, direction));
         let mut permits = vec![sets.id(permitted(posture, direction, &Traits::default())); kinds + 1];
         let mut is_known = vec![false; kinds + 1];
         for it in &touched {
             let kind = self.kinds[*it] as usize;
             if !std::mem::replace(&mut is_known[kind], true) {
-                permits[kind] = sets.id(permitted(posture, direction, &self.traits[*it]));
+                permits[kind] = sets.id(permitted(posture, direction, &traits[*it]));
             }
         }
-        let facets: BTreeSet<usize> = touched.iter().flat_map(|it| &self.facets_of[*it]).copied().collect();
-        let mut all = Vec::with_capacity(facets.len());
-        for facet in facets {
-            let mut each = self.facets[facet].iter().map(|it| permits[self.kinds[*it] as usize]);
+        let mut asked: Vec<usize> = touched.iter().flat_map(|it| &facets_of[*it]).copied().collect();
+        asked.sort_unstable();
+        asked.dedup();
+        let mut all = Vec::with_capacity(asked.len());
+        for facet in asked {
+            let mut each = facets[facet].iter().map(|it| permits[self.kinds[*it] as usize]);
             let first = each.next().unwrap_or(PortsId::NONE);
             let ports = each.fold((first, first), |(surely, maybe), it| {
                 (sets.intersection(surely, it), sets.union(maybe, it))
             });
-            all.push((facet, ports));
+            all.push((facet as u32, ports));
         }
         for it in touched {
             self.kinds[it] = 0;
         }
-        shortest(all, (permits[0], permits[0]), self.facets.len())
+        shortest(all, (permits[0], permits[0]), facets.len())
     }
 
     /// Gives traits that the questions tell apart different kinds, from 1; those that answer no to
@@ -106,7 +128,7 @@ impl<'a> Rows<'a> {
     fn tell_apart(&mut self, questions: BTreeSet<Question>) -> (Vec<usize>, usize) {
         let (mut touched, mut last) = (Vec::new(), 0);
         for question in questions {
-            let Some(yes) = self.answers.get(&question) else { continue };
+            let Some(yes) = self.index.answers.get(&question) else { continue };
             // What those become that answer yes to this one, too.
             let mut becomes: HashMap<u32, u32> = HashMap::new();
             for it in yes {
@@ -125,18 +147,19 @@ impl<'a> Rows<'a> {
 }
 
 /// A row with the commonest value as its default.
-fn shortest(all: Vec<(usize, Ports)>, default: Ports, facets: usize) -> Row {
+fn shortest(all: Vec<(u32, Ports)>, default: Ports, facets: usize) -> Row {
     let mut counts: BTreeMap<Ports, usize> = BTreeMap::from([(default, facets - all.len())]);
-    for (_, ports) in &all {
-        *counts.entry(*ports).or_default() += 1;
+    // Neighbours are alike, mostly.
+    for run in all.chunk_by(|a, b| a.1 == b.1) {
+        *counts.entry(run[0].1).or_default() += run.len();
     }
     let commonest = counts.iter().max_by_key(|(_, count)| **count).map_or(default, |(ports, _)| *ports);
     if commonest == default {
         let exceptions = all.into_iter().filter(|(_, ports)| *ports != default).collect();
         return Row { default, exceptions };
     }
-    let known: HashMap<usize, Ports> = all.into_iter().collect();
-    let each = (0..facets).map(|it| (it, known.get(&it).copied().unwrap_or(default)));
+    let mut known = all.into_iter().peekable();
+    let each = (0..facets as u32).map(|it| known.next_if(|(facet, _)| *facet == it).unwrap_or((it, default)));
     Row { default: commonest, exceptions: each.filter(|(_, ports)| *ports != commonest).collect() }
 }
 

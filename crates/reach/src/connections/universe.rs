@@ -54,6 +54,8 @@ impl Universe {
         let exposing = Exposed::new(cluster);
 
         let (mut distinct, mut facets) = (Numbered::default(), Facets::default());
+        let postures: Vec<Option<usize>> =
+            postures.into_iter().map(|it| it.map(|it| distinct.number(it))).collect();
         let mut workloads: BTreeMap<WorkloadRef, BTreeSet<Kind>> = BTreeMap::new();
         let mut exposed: BTreeMap<WorkloadRef, BTreeSet<(Kind, PortSet)>> = BTreeMap::new();
         let mut in_pod_network: HashMap<usize, usize> = HashMap::new();
@@ -70,7 +72,7 @@ impl Universe {
                     Some(ways) => facet(&ways),
                     None => *in_pod_network.entry(*group).or_insert_with(|| facet(places.somewhere())),
                 };
-                Kind { posture: postures[*group].clone().map(|it| distinct.number(it)), facet }
+                Kind { posture: postures[*group], facet }
             };
             let ports = exposing.ports(pod);
             if !ports.is_empty() {
