@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::jiff::Timestamp;
-use kilter_model::{Origin, ServiceType};
+use kilter_model::{Origin, ServiceType, ZONE_LABEL};
 use kilter_objects::endpoints::{self, Subject};
 use kube::ResourceExt;
 
@@ -82,6 +82,12 @@ pub(crate) fn new(context: &Context) -> (Endpoints, Arc<Queue>) {
         note.note(&key(&**service), Timestamp::now());
         wake.add(key(&**service));
     });
+    let (wake, services) = (queue.clone(), context.services.clone());
+    context.nodes.on_change(move |before, after| {
+        if before.and_then(|node| zone(node)) != after.and_then(|node| zone(node)) {
+            services.all().iter().for_each(|service| wake.add(key(&**service)));
+        }
+    });
     let managed = Arc::new(Managed::default());
     let (wake, note) = (queue.clone(), managed.clone());
     context.slices.on_change(move |before, after| {
@@ -99,6 +105,11 @@ pub(crate) fn new(context: &Context) -> (Endpoints, Arc<Queue>) {
         }
     });
     (Endpoints { context: context.clone(), triggers, managed }, queue)
+}
+
+/// The zone that a node is in, where it says so.
+fn zone(node: &Node) -> Option<Arc<str>> {
+    node.labels().get(ZONE_LABEL).filter(|zone| !zone.is_empty()).map(|zone| zone.as_str().into())
 }
 
 /// When a pod last became ready or stopped being so.
@@ -156,7 +167,10 @@ impl Endpoints {
                 subjects.push((kilter_objects::pod(&pod, Origin::Builtin)?, hostname(&pod, service)));
             }
         }
-        let subjects = subjects.iter().map(|(pod, hostname)| Subject { pod, hostname: hostname.clone() });
+        let subjects = subjects.iter().map(|(pod, hostname)| {
+            let zone = pod.node.as_ref().and_then(|node| zone(&*self.context.nodes.get(&Key::new("", node.clone()))?));
+            Subject { pod, hostname: hostname.clone(), zone }
+        });
         let slices = endpoints::to_k8s(service, endpoints::slices(&model, subjects));
         Ok(Some(slices.into_iter().map(|slice| (slice.name_any(), slice)).collect()))
     }

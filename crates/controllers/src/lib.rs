@@ -20,6 +20,7 @@ mod endpoints;
 mod error;
 mod expectations;
 mod job;
+mod loadbalancer;
 mod node_fit;
 mod nodelifecycle;
 mod orphans;

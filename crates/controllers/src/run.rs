@@ -1,6 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use kube::Client;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -10,7 +11,8 @@ use crate::cache::Key;
 use crate::context::Context;
 use crate::queue::Queue;
 use crate::{
-    Error, cronjob, daemonset, deployment, endpoints, job, nodelifecycle, orphans, replicaset, scheduler, statefulset,
+    Error, cronjob, daemonset, deployment, endpoints, job, loadbalancer, nodelifecycle, orphans, replicaset, scheduler,
+    statefulset,
 };
 
 /// Objects of one controller being worked on at once.
@@ -24,11 +26,13 @@ pub struct Config {
     /// How long a node may be silent before it is given up (kube-controller-manager
     /// `--node-monitor-grace-period`).
     pub node_grace: Duration,
+    /// Where Services of type LoadBalancer get their addresses from; empty: such Services are somebody else's.
+    pub load_balancers: Vec<IpNet>,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { stop: CancellationToken::default(), node_grace: Duration::from_secs(40) }
+        Self { stop: CancellationToken::default(), node_grace: Duration::from_secs(40), load_balancers: Vec::new() }
     }
 }
 
@@ -61,6 +65,9 @@ pub async fn run(client: Client, config: Config) -> Result<(), Error> {
     spawn(&mut work, stop, &context, endpoints::new(&context));
     spawn(&mut work, stop, &context, scheduler::new(&context));
     spawn(&mut work, stop, &context, orphans::new(&context));
+    if !config.load_balancers.is_empty() {
+        spawn(&mut work, stop, &context, loadbalancer::new(&context, &config.load_balancers));
+    }
     context.watch(&mut watches);
     let ended = tokio::select! {
         Some(ended) = watches.join_next() => ended,

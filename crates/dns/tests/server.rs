@@ -31,6 +31,8 @@ fn service(name: &str, headless: bool, external: Option<&str>) -> Event {
         locality: Default::default(),
         exposure: Default::default(),
         publish_not_ready: false,
+        distribution: Default::default(),
+        affinity: None,
         external_name: external.map(Arc::from),
         origin: Origin::Builtin,
     })
@@ -45,6 +47,8 @@ fn zone() -> Zone {
         terminating: false,
         node: None,
         pod: None,
+        zone: None,
+        hints: Default::default(),
         hostname: None,
     };
     let slice = EndpointSlice {

@@ -225,6 +225,10 @@ pub struct UpArgs {
     /// The nodes' own subnets [default: 10.240.0.0/16, fd00:240::/64].
     #[arg(long, value_delimiter = ',', value_name = "CIDR[,CIDR]")]
     pub node_subnet: Vec<IpNet>,
+    /// Where Services of type LoadBalancer get their addresses from, at most one range of each family; within
+    /// the node subnets or elsewhere [default: 10.240.255.0/24, fd00:240::ff00/120: the end of the node subnets].
+    #[arg(long, value_delimiter = ',', value_name = "CIDR[,CIDR]")]
+    pub lb_pool: Vec<IpNet>,
     /// Follow the files then: apply what changes, delete what no source declares any more. Faults are told,
     /// and the twin stays as it is until they are mended.
     #[arg(long)]

@@ -26,7 +26,8 @@ pub use names::{Direction, NamespacedName, Uid, WorkloadRef};
 pub use origin::Origin;
 pub use policy::{IpBlock, NetworkPolicy, Peer, PolicyPort, PolicyRef, PolicyRule, PortSpec, Tier};
 pub use ports::{PortRange, PortSet, Protocol};
-pub use topology::{ContainerPort, Namespace, Node, Pod, PodPhase};
+pub use topology::{ContainerPort, Namespace, Node, Pod, PodPhase, ZONE_LABEL};
 pub use traffic::{
-    Endpoint, EndpointPort, EndpointSlice, Exposure, Locality, Service, ServicePort, ServiceType, TargetPort,
+    Distribution, Endpoint, EndpointPort, EndpointSlice, Exposure, Hints, LOAD_BALANCER_CLASS, Locality, Service,
+    ServicePort, ServiceType, TargetPort,
 };

@@ -34,6 +34,16 @@ pub struct Node {
     pub origin: Origin,
 }
 
+/// The label of a node that says in which zone it is.
+pub const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
+
+impl Node {
+    /// The zone that it is in, where it says so.
+    pub fn zone(&self) -> Option<&Arc<str>> {
+        self.labels.get(ZONE_LABEL).filter(|zone| !zone.is_empty())
+    }
+}
+
 /// A pod, as far as the network is concerned.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pod {

@@ -25,6 +25,11 @@ pub struct Service {
     pub families: Vec<Family>,
     /// Which endpoints clients of a node are sent to.
     pub locality: Locality,
+    /// `trafficDistribution`: for which clients its endpoints are meant.
+    pub distribution: Distribution,
+    /// `sessionAffinity: ClientIP`: so many seconds (1 to 86,400) after its last connection a client that comes
+    /// back is sent to the endpoint that it had; `None`: to any.
+    pub affinity: Option<u32>,
     /// How it is reached from outside.
     pub exposure: Exposure,
     /// Whether DNS and endpoints publish pods that are not ready.
@@ -42,30 +47,62 @@ pub struct Exposure {
     pub external_ips: Vec<IpAddr>,
     /// `status.loadBalancer.ingress`: addresses at which packets arrive as they were sent (`ipMode: VIP`).
     pub load_balancer: Vec<IpAddr>,
+    /// `spec.loadBalancerClass`: who is to provide the load balancer's addresses; `None`: whoever does by default.
+    pub load_balancer_class: Option<Arc<str>>,
     /// `externalTrafficPolicy: Local`: only endpoints of the node at which a client arrives, which then
     /// see its address.
     pub only_local: bool,
+    /// `spec.healthCheckNodePort`: where a node says whether it has endpoints, where that matters.
+    pub health_check_port: Option<u16>,
     /// `spec.loadBalancerSourceRanges`: who may use the load balancer's addresses; empty: everybody.
     pub source_ranges: Vec<IpNet>,
 }
 
+/// The `spec.loadBalancerClass` of load balancers that are addresses of the node network, for which nodes
+/// answer. It is also the class of those that name none.
+pub const LOAD_BALANCER_CLASS: &str = "kilter.dev/node-network";
+
 impl Exposure {
+    /// Whether nodes are to answer for the load balancer's addresses.
+    pub fn is_on_node_network(&self) -> bool {
+        self.load_balancer_class.as_deref().is_none_or(|class| class == LOAD_BALANCER_CLASS)
+    }
+
     /// All its addresses.
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
         self.external_ips.iter().chain(&self.load_balancer).copied()
     }
 }
 
-/// Whether it matters for a client's choice of endpoint that both are on one node.
+/// Whether clients inside may use endpoints of other nodes (`internalTrafficPolicy`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Locality {
-    /// It does not.
+    /// They may.
     #[default]
     Anywhere,
-    /// Those of its own node, and all where it has none (`trafficDistribution: PreferSameNode`).
-    PreferNode,
-    /// Those of its own node only (`internalTrafficPolicy: Local`).
+    /// Those of their own node only (`Local`).
     OnlyNode,
+}
+
+/// `spec.trafficDistribution` (KEP-4444, KEP-3015): for whom endpoints are recommended, in [`Hints`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Distribution {
+    /// For everybody.
+    #[default]
+    Even,
+    /// For clients of the same zone (`PreferSameZone`, and its older name `PreferClose`).
+    SameZone,
+    /// For clients of the same node, or else of the same zone (`PreferSameNode`).
+    SameNode,
+}
+
+/// For whom an endpoint is recommended (`EndpointSlice.endpoints[].hints`); empty: it does not say.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Hints {
+    /// Zones of its clients (`forZones`).
+    pub zones: Vec<Arc<str>>,
+    /// Nodes of its clients (`forNodes`).
+    pub nodes: Vec<Arc<str>>,
 }
 
 /// `spec.type`.
@@ -142,6 +179,10 @@ pub struct Endpoint {
     pub terminating: bool,
     /// The node it runs on.
     pub node: Option<Arc<str>>,
+    /// The zone of that node.
+    pub zone: Option<Arc<str>>,
+    /// For whom it is recommended.
+    pub hints: Hints,
     /// `targetRef.uid` where the endpoint is a pod.
     pub pod: Option<Uid>,
     /// `hostname`, for DNS names of single pods.

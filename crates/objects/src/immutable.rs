@@ -38,6 +38,7 @@ pub fn changed(before: &Value, after: &Value) -> Vec<FieldError> {
     match (kind.group, kind.kind) {
         ("", "Pod") => causes.extend(pod(before, after)),
         ("", "Node") => causes.extend(node(before, after)),
+        ("", "Service") => causes.extend(service(before, after)),
         ("apps", "StatefulSet") => causes.extend(stateful_set(before, after)),
         ("", "ConfigMap" | "Secret") if before["immutable"] == true => {
             for field in ["immutable", "data", "binaryData", "stringData"] {
@@ -57,6 +58,21 @@ fn forbidden(field: &str, why: &str) -> FieldError {
 
 fn at<'a>(value: &'a Value, path: &str) -> &'a Value {
     path.split('.').fold(value, |v, step| &v[step])
+}
+
+/// Who balances stays who balances, while anybody does.
+fn service(before: &Value, after: &Value) -> Vec<FieldError> {
+    let is_balanced = |service: &Value| service["spec"]["type"] == "LoadBalancer";
+    let is_local = |service: &Value| service["spec"]["externalTrafficPolicy"] == "Local";
+    let both = is_balanced(before) && is_balanced(after);
+    let checked = both && is_local(before) && is_local(after) && !after["spec"]["healthCheckNodePort"].is_null();
+    let fixed = [("loadBalancerClass", both), ("healthCheckNodePort", checked)];
+    let changed = fixed.into_iter().filter(|(field, fixed)| *fixed && before["spec"][field] != after["spec"][field]);
+    let refused = |(field, _): (&str, bool)| {
+        let why = format!("Invalid value: {}: may not change once set", after["spec"][field]);
+        FieldError::new(format!("spec.{field}"), why)
+    };
+    changed.map(refused).collect()
 }
 
 /// Of a pod's spec only images, deadlines, grace and additional tolerations may change.

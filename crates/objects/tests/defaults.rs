@@ -192,10 +192,40 @@ fn faults_of_services() {
         json!({"type": "ExternalName"}),
         json!({"clusterIP": "10.0.0.300", "ports": [{"port": 80}]}),
         json!({"ports": [{"port": 80}], "loadBalancerSourceRanges": ["x"], "externalIPs": ["y"]}),
+        json!({"ports": [{"port": 80}], "type": "LoadBalancer", "loadBalancerClass": "a/b/c"}),
+        json!({"ports": [{"port": 80}], "loadBalancerClass": "a/b", "allocateLoadBalancerNodePorts": true}),
+        json!({"ports": [{"port": 80}], "externalTrafficPolicy": "Local"}),
+        json!({"ports": [{"port": 80}], "externalTrafficPolicy": "Local", "externalIPs": ["192.0.2.1"]}),
+        json!({"ports": [{"port": 80}], "externalIPs": ["127.0.0.1", "0.0.0.0", "169.254.1.1", "224.0.0.5", "ff02::5"]}),
+        json!({"ports": [{"port": 80}], "type": "LoadBalancer", "healthCheckNodePort": 30000}),
+        json!({"ports": [{"port": 80}], "sessionAffinityConfig": {"clientIP": {}}}),
+        json!({"ports": [{"port": 80}], "sessionAffinity": "ClientIP", "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 86401}}}),
+        json!({"ports": [{"port": 80}], "sessionAffinity": "ClientIP"}),
     ] {
         let object = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"}, "spec": spec});
         let faults: Vec<_> = validate(&defaulted(object)).iter().map(ToString::to_string).collect();
         report.push(format!("{spec}\n    {}", faults.join("\n    ")));
+    }
+    insta::assert_snapshot!(report.join("\n"));
+}
+
+#[test]
+fn faults_of_endpoint_slices() {
+    let mut report = vec![];
+    for (family, more) in [
+        ("IPv4", json!({"endpoints": [{"addresses": ["10.244.0.1"]}], "ports": [{"port": 80}]})),
+        ("IPv9", json!({})),
+        ("IPv4", json!({"endpoints": [{"addresses": []}, {"addresses": ["fd00::1"]}, {"addresses": ["web.example"]}]})),
+        ("IPv4", json!({"endpoints": [{"addresses": ["127.0.0.1"]}, {"addresses": ["169.254.169.254"]}, {"addresses": ["0.0.0.0"]}, {"addresses": ["224.0.0.1"]}]})),
+        ("IPv6", json!({"endpoints": [{"addresses": ["::1"]}, {"addresses": ["fe80::1"]}, {"addresses": ["::"]}, {"addresses": ["ff02::1"]}]})),
+        ("IPv4", json!({"ports": [{"port": 0}, {"name": "a", "port": 70000}, {"name": "a", "protocol": "ICMP"}]})),
+        ("FQDN", json!({"endpoints": [{"addresses": ["web.example"]}]})),
+    ] {
+        let mut object = json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+            "metadata": {"name": "s"}, "addressType": family, "endpoints": []});
+        object.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let faults: Vec<_> = validate(&defaulted(object)).iter().map(ToString::to_string).collect();
+        report.push(format!("{family} {more}\n    {}", faults.join("\n    ")));
     }
     insta::assert_snapshot!(report.join("\n"));
 }

@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use kilter_model::{Change, Cluster, NamespacedName};
+use kilter_model::{Change, Cluster, NamespacedName, Node};
 
 use crate::select::{self, Wanted};
 use crate::{Frontend, FrontendRow, Plan, Tables, Write};
@@ -13,6 +13,8 @@ use crate::{Frontend, FrontendRow, Plan, Tables, Write};
 pub struct Compiler {
     node: Arc<str>,
     primed: bool,
+    /// The zone of the node, which some choices rest on.
+    zone: Option<Arc<str>>,
     tables: Tables,
     /// The frontends that each Service asks for.
     wanted: BTreeMap<NamespacedName, BTreeMap<Frontend, Wanted>>,
@@ -65,8 +67,11 @@ impl Compiler {
         &self.tables
     }
 
-    fn changed_services(&self, cluster: &Cluster, changes: &[Change]) -> BTreeSet<NamespacedName> {
-        if !self.primed {
+    fn changed_services(&mut self, cluster: &Cluster, changes: &[Change]) -> BTreeSet<NamespacedName> {
+        let zone = cluster.node(&self.node).and_then(Node::zone).cloned();
+        let moved = self.zone != zone;
+        self.zone = zone;
+        if !self.primed || moved {
             return cluster.services().map(|it| it.name.clone()).collect();
         }
         let changed = changes.iter().filter_map(|it| match it {

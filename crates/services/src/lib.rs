@@ -7,10 +7,13 @@
 #![forbid(unsafe_code)]
 
 mod compiler;
+mod announce;
 mod departures;
+mod nearness;
 mod select;
 mod tables;
 
+pub use announce::{Announcements, owner};
 pub use compiler::Compiler;
 pub use departures::{Departures, Remote};
 pub use tables::{Backend, Flags, Frontend, FrontendRow, Plan, Scope, Tables, Write};

@@ -2,9 +2,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use kilter_model::{
-    Cluster, Endpoint, Exposure, Locality, NamespacedName, Protocol, Service, ServicePort, ServiceType,
+    Cluster, Endpoint, Exposure, Locality, NamespacedName, Node, Protocol, Service, ServicePort, ServiceType,
 };
 
+use crate::nearness::Nearness;
 use crate::{Backend, Flags, Frontend};
 
 /// The backends of one frontend, sorted and without doubles.
@@ -59,13 +60,30 @@ struct Selection<'a> {
 }
 
 impl Selection<'_> {
+    /// Those of all nodes that are recommended to clients of this one.
     fn all(&self, port: &ServicePort, ipv4: bool) -> Backends {
-        backends(self.cluster, &self.service.name, port, |it| self.fits(it, ipv4))
+        let endpoints = self.endpoints(port, ipv4);
+        let ready = endpoints.iter().map(|(endpoint, _)| *endpoint).filter(|it| it.ready);
+        let zone = self.cluster.node(self.node).and_then(Node::zone);
+        let nearness = Nearness::recommended(ready, self.node, zone);
+        choose(endpoints.iter().filter(|(it, _)| !it.ready || nearness.includes(it)))
     }
 
     fn own(&self, port: &ServicePort, ipv4: bool) -> Backends {
-        let is_own = |it: &Endpoint| it.node.as_deref() == Some(self.node) && self.fits(it, ipv4);
-        backends(self.cluster, &self.service.name, port, is_own)
+        let is_own = |it: &Endpoint| it.node.as_deref() == Some(self.node);
+        choose(self.endpoints(port, ipv4).iter().filter(|(it, _)| is_own(it)))
+    }
+
+    /// Endpoints of one family, with their numbers for a port of the Service.
+    fn endpoints(&self, port: &ServicePort, ipv4: bool) -> Vec<(&Endpoint, u16)> {
+        let mut all = Vec::new();
+        for slice in self.cluster.slices_of(&self.service.name) {
+            let numbers = slice.ports.iter().filter(|it| it.name == port.name && it.protocol == port.protocol);
+            for number in numbers.map(|it| it.port).filter(|it| *it != 0) {
+                all.extend(slice.endpoints.iter().filter(|it| self.fits(it, ipv4)).map(|it| (it, number)));
+            }
+        }
+        all
     }
 
     fn fits(&self, endpoint: &Endpoint, ipv4: bool) -> bool {
@@ -75,11 +93,9 @@ impl Selection<'_> {
 
     /// For clients of the node, at the cluster IP.
     fn near(&self, port: &ServicePort, ipv4: bool) -> Backends {
-        let (all, own) = (|| self.all(port, ipv4), || self.own(port, ipv4));
         match self.service.locality {
-            Locality::Anywhere => all(),
-            Locality::OnlyNode => own(),
-            Locality::PreferNode => Some(own()).filter(|own| !own.is_empty()).unwrap_or_else(all),
+            Locality::Anywhere => self.all(port, ipv4),
+            Locality::OnlyNode => self.own(port, ipv4),
         }
     }
 
@@ -118,24 +134,14 @@ pub(crate) fn named_addresses(cluster: &Cluster, service: &NamespacedName) -> BT
 
 /// The ready endpoints; where there is none, those that are terminating but still serve
 /// (KEP-1669: a rollout of a single replica then loses no connection).
-fn backends(
-    cluster: &Cluster,
-    service: &NamespacedName,
-    port: &ServicePort,
-    fit: impl Fn(&Endpoint) -> bool,
-) -> Backends {
+fn choose<'a>(endpoints: impl Iterator<Item = &'a (&'a Endpoint, u16)>) -> Backends {
     let (mut ready, mut last_resort) = (BTreeSet::new(), BTreeSet::new());
-    for slice in cluster.slices_of(service) {
-        let numbers = slice.ports.iter().filter(|it| it.name == port.name && it.protocol == port.protocol);
-        for number in numbers.map(|it| it.port).filter(|it| *it != 0) {
-            for endpoint in slice.endpoints.iter().filter(|it| fit(it)) {
-                let backend = Backend { address: endpoint.address, port: number };
-                if endpoint.ready {
-                    ready.insert(backend);
-                } else if endpoint.serving && endpoint.terminating {
-                    last_resort.insert(backend);
-                }
-            }
+    for (endpoint, port) in endpoints {
+        let backend = Backend { address: endpoint.address, port: *port };
+        if endpoint.ready {
+            ready.insert(backend);
+        } else if endpoint.serving && endpoint.terminating {
+            last_resort.insert(backend);
         }
     }
     let chosen = if ready.is_empty() { last_resort } else { ready };

@@ -26,6 +26,8 @@ fn service(name: &str, protocol: Protocol, pods: &[u8]) -> [Event; 2] {
         locality: Default::default(),
         exposure: Default::default(),
         publish_not_ready: false,
+        distribution: Default::default(),
+        affinity: None,
         external_name: None,
         origin: Origin::Builtin,
     };
@@ -36,6 +38,8 @@ fn service(name: &str, protocol: Protocol, pods: &[u8]) -> [Event; 2] {
         terminating: false,
         node: None,
         pod: Some(format!("pod-{pod}").into()),
+        zone: None,
+        hints: Default::default(),
         hostname: None,
     };
     let slice = EndpointSlice {

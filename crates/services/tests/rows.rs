@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use kilter_model::{
-    Change, Cluster, Endpoint, EndpointPort, EndpointSlice, Event, Locality, NamespacedName, Origin,
+    Change, Cluster, Endpoint, EndpointPort, EndpointSlice, Event, Hints, Locality, NamespacedName, Node, Origin,
     Protocol, Service, ServicePort, ServiceType, TargetPort,
 };
 use kilter_services::{Backend, Compiler, Frontend, Plan, Tables};
@@ -40,6 +40,8 @@ fn service(it: &str, cluster_ips: &[&str], ports: Vec<ServicePort>) -> Service {
         locality: Default::default(),
         exposure: Default::default(),
         publish_not_ready: false,
+        distribution: Default::default(),
+        affinity: None,
         external_name: None,
         origin: Origin::Builtin,
     }
@@ -51,7 +53,7 @@ fn port(name: &str, protocol: Protocol, port: u16) -> ServicePort {
 
 fn endpoint(address: &str, ready: bool, serving: bool, terminating: bool) -> Endpoint {
     let address = address.parse().unwrap();
-    Endpoint { address, ready, serving, terminating, node: None, pod: None, hostname: None }
+    Endpoint { address, ready, serving, terminating, node: None, zone: None, hints: Default::default(), pod: None, hostname: None }
 }
 
 fn slice(
@@ -138,6 +140,65 @@ fn terminating_endpoints_serve_only_when_nothing_is_ready() {
 }
 
 #[test]
+fn clients_are_sent_to_endpoints_that_are_recommended_to_them() {
+    let hints = |zone: &str, node: &str| Hints { zones: vec![zone.into()], nodes: vec![node.into()] };
+    let of = |node_ready: bool, zone_ready: bool, zone: &str| {
+        let here = Endpoint { hints: hints("z1", "here"), ..endpoint("10.244.0.1", node_ready, node_ready, false) };
+        let near = Endpoint { hints: hints("z1", "near"), ..endpoint("10.244.0.2", zone_ready, zone_ready, false) };
+        let far = Endpoint { hints: hints("z2", "far"), ..endpoint("10.244.0.3", true, true, false) };
+        let labels = [(kilter_model::ZONE_LABEL.into(), zone.into())].into_iter().collect();
+        let node = Node {
+            name: "here".into(),
+            labels,
+            addresses: vec![],
+            pod_cidrs: vec![],
+            ready: true,
+            origin: Origin::Builtin,
+        };
+        let tables = compiled([
+            Event::Node(node),
+            Event::Service(service("dns", &["10.96.0.1"], vec![port("", Protocol::Udp, 53)])),
+            Event::EndpointSlice(slice("dns-1", "dns", &[("", Protocol::Udp, 53)], vec![here, near, far])),
+        ]);
+        backends(&tables, "10.96.0.1", 53, Protocol::Udp).unwrap().join(" ")
+    };
+    assert_eq!(of(true, true, "z1"), "10.244.0.1:53");
+    assert_eq!(of(false, true, "z1"), "10.244.0.2:53", "its node has none: its zone");
+    assert_eq!(of(false, false, "z1"), "10.244.0.3:53", "its zone has none: all");
+    assert_eq!(of(false, true, "z2"), "10.244.0.3:53");
+    assert_eq!(of(false, true, "z3"), "10.244.0.2:53 10.244.0.3:53");
+}
+
+#[test]
+fn a_node_that_moves_to_another_zone_is_served_by_that() {
+    let node = |zone: &str| {
+        let labels = [(kilter_model::ZONE_LABEL.into(), zone.into())].into_iter().collect();
+        let (addresses, pod_cidrs) = (vec![], vec![]);
+        Event::Node(Node { name: "here".into(), labels, addresses, pod_cidrs, ready: true, origin: Origin::Builtin })
+    };
+    let of_zone = |address: &str, zone: &str| Endpoint {
+        hints: Hints { zones: vec![zone.into()], nodes: vec![] },
+        ..endpoint(address, true, true, false)
+    };
+    let mut cluster = Cluster::from_events([
+        node("z1"),
+        Event::Service(service("dns", &["10.96.0.1"], vec![port("", Protocol::Udp, 53)])),
+        Event::EndpointSlice(slice(
+            "dns-1",
+            "dns",
+            &[("", Protocol::Udp, 53)],
+            vec![of_zone("10.244.0.1", "z1"), of_zone("10.244.0.2", "z2")],
+        )),
+    ]);
+    let mut compiler = Compiler::new("here".into());
+    compiler.update(&cluster, &[]);
+    assert_eq!(backends(compiler.tables(), "10.96.0.1", 53, Protocol::Udp).unwrap(), ["10.244.0.1:53"]);
+    let change = cluster.apply(node("z2"));
+    compiler.update(&cluster, change.as_slice());
+    assert_eq!(backends(compiler.tables(), "10.96.0.1", 53, Protocol::Udp).unwrap(), ["10.244.0.2:53"]);
+}
+
+#[test]
 fn clients_are_sent_to_their_own_node_where_the_service_says_so() {
     let of = |locality, own_ready: bool| {
         let service =
@@ -150,8 +211,6 @@ fn clients_are_sent_to_their_own_node_where_the_service_says_so() {
         backends(&tables, "10.96.0.1", 53, Protocol::Udp).unwrap().join(" ")
     };
     assert_eq!(of(Locality::Anywhere, true), "10.244.0.1:53 10.244.0.2:53");
-    assert_eq!(of(Locality::PreferNode, true), "10.244.0.1:53");
-    assert_eq!(of(Locality::PreferNode, false), "10.244.0.2:53", "its own fails: the others serve");
     assert_eq!(of(Locality::OnlyNode, true), "10.244.0.1:53");
     assert_eq!(of(Locality::OnlyNode, false), "", "nobody else may serve");
 }
@@ -303,8 +362,7 @@ fn expected(cluster: &Cluster) -> BTreeMap<Frontend, Vec<Backend>> {
                 );
                 let backends = match service.locality {
                     Locality::Anywhere => anywhere,
-                    Locality::PreferNode if own.is_empty() => anywhere,
-                    _ => own,
+                    Locality::OnlyNode => own,
                 };
                 let frontend = Frontend::inside(address, port.port, port.protocol);
                 all.entry(frontend).or_insert(backends);
@@ -358,7 +416,7 @@ fn event() -> impl Strategy<Value = Event> {
             0..=2,
         )
     };
-    let locality = select(vec![Locality::Anywhere, Locality::PreferNode, Locality::OnlyNode]);
+    let locality = select(vec![Locality::Anywhere, Locality::OnlyNode]);
     let new_service =
         (names(), subsequence(CLUSTER_IPS.to_vec(), 0..=2), ports(), proptest::bool::weighted(0.1), locality)
             .prop_map(|(it, ips, ports, headless, locality)| {

@@ -63,13 +63,17 @@ pub async fn run(spec: &TwinSpec, sockets: Sockets) -> Result<()> {
     crate::internet::serve(&layout, spec)?;
     info!(port, "the API serves");
     crate::process::say_ready("control-plane")?;
-    let controllers = kilter_controllers::run(client, kilter_controllers::Config::default());
+    let controllers = kilter_controllers::run(client, controllers(spec));
     tokio::select! {
         ended = controllers => ended.context("the controllers ended")?,
         () = server.stopped() => anyhow::bail!("the API server ended"),
         () = termination.wait() => info!("told to stop"),
     }
     Ok(())
+}
+
+fn controllers(spec: &TwinSpec) -> kilter_controllers::Config {
+    kilter_controllers::Config { load_balancers: spec.lb_pools.clone(), ..Default::default() }
 }
 
 fn config(spec: &TwinSpec, sockets: Sockets, pki: &Pki) -> Result<Config> {

@@ -38,6 +38,9 @@ pub async fn create_fabric(layout: &Layout, spec: &TwinSpec) -> Result<Fabric> {
         }
     }
     netlink.set_up(bridge).await?;
+    for pool in spec.lb_pools.iter().filter(|pool| !spec.node_subnets.iter().any(|net| net.contains(*pool))) {
+        netlink.replace_route(&Route::on_link(pool.trunc(), bridge)).await?;
+    }
     Ok(Fabric { netlink, bridge, subnets: spec.node_subnets.clone(), gateways: spec.gateways() })
 }
 

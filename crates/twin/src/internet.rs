@@ -74,8 +74,8 @@ pub async fn create(layout: &Layout, spec: &TwinSpec, fabric: &Netlink) -> Resul
         netlink.set_up(link).await?;
     }
     inside.set_up(inside.link_index("lo").await?).await?;
-    // Nodes have addresses that are known out there, as those behind a public load balancer have; pods do not.
-    for subnet in &spec.node_subnets {
+    // Nodes and load balancers have addresses that are known out there; pods do not.
+    for subnet in spec.node_subnets.iter().chain(&spec.lb_pools) {
         let family = if subnet.addr().is_ipv4() { Family::V4 } else { Family::V6 };
         inside.replace_route(&Route::via(subnet.trunc(), gateway(family), inner)).await?;
     }

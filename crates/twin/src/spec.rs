@@ -8,6 +8,7 @@ use kilter_model::Family;
 use serde::{Deserialize, Serialize};
 
 use crate::UsageError;
+use crate::pools::pools;
 
 /// A twin as it was asked for, kept in `twin.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +27,10 @@ pub struct TwinSpec {
     pub pod_cidrs: Vec<IpNet>,
     /// Where Services' addresses come from.
     pub service_cidrs: Vec<IpNet>,
+    /// Where load balancers' addresses come from, at most one range of each family: within the node subnets,
+    /// or elsewhere, in which case the fabric leads them there.
+    #[serde(default)]
+    pub lb_pools: Vec<IpNet>,
     /// The domain of Service names.
     pub cluster_domain: String,
     /// Wait out the probes' `initialDelaySeconds` even though a stand-in starts at once.
@@ -88,6 +93,14 @@ pub enum SpecError {
         /// The option that changes the range.
         option: &'static str,
     },
+    /// A load balancer could get an address that somebody has.
+    #[error("the load balancer pool {pool} contains {address}, a node's or the fabric's own address; choose another with --lb-pool")]
+    PoolHoldsNode {
+        /// The pool.
+        pool: IpNet,
+        /// The address.
+        address: IpAddr,
+    },
     /// A range is too small for its purpose.
     #[error("the {role} {net} is too small: {why}; choose a larger one with {option}")]
     TooSmall {
@@ -140,7 +153,7 @@ pub enum Role {
 impl Role {
     const ALL: [Role; 3] = [Role::NodeSubnet, Role::PodCidr, Role::ServiceCidr];
 
-    const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Role::NodeSubnet => "node subnet",
             Role::PodCidr => "pod CIDR",
@@ -190,11 +203,13 @@ fn family_names(ranges: &[IpNet]) -> String {
 impl TwinSpec {
     /// The defaults, for a name and the families that the twin has.
     pub fn named(name: &str, families: &[Family]) -> Self {
+        let node_subnets = Role::NodeSubnet.ranges(families, &[]);
         Self {
             name: name.to_owned(),
             nodes: 3,
             removed: BTreeSet::new(),
-            node_subnets: Role::NodeSubnet.ranges(families, &[]),
+            lb_pools: pools(&node_subnets, &[]),
+            node_subnets,
             pod_cidrs: Role::PodCidr.ranges(families, &[]),
             service_cidrs: Role::ServiceCidr.ranges(families, &[]),
             cluster_domain: "cluster.local".to_owned(),
@@ -232,7 +247,7 @@ impl TwinSpec {
                 });
             }
         }
-        Ok(())
+        self.check_pools(host)
     }
 
     fn of(&self, role: Role) -> &[IpNet] {
@@ -297,7 +312,8 @@ impl TwinSpec {
     /// Whether another twin of the same name would have the same addresses, however many its nodes.
     pub fn has_addresses_of(&self, other: &Self) -> bool {
         let ranges = |spec: &Self| {
-            (spec.node_subnets.clone(), spec.pod_cidrs.clone(), spec.service_cidrs.clone(), spec.cluster_domain.clone())
+            let ranges = [&spec.node_subnets, &spec.pod_cidrs, &spec.service_cidrs, &spec.lb_pools];
+            (ranges.map(Clone::clone), spec.cluster_domain.clone())
         };
         ranges(self) == ranges(other)
     }
@@ -391,7 +407,7 @@ fn size(bits: u8) -> u64 {
     1 << bits.min(40)
 }
 
-fn host(net: &IpNet, number: u32) -> IpAddr {
+pub(crate) fn host(net: &IpNet, number: u32) -> IpAddr {
     match net.network() {
         IpAddr::V4(v4) => Ipv4Addr::from(u32::from(v4) + number).into(),
         IpAddr::V6(v6) => Ipv6Addr::from(u128::from(v6) + u128::from(number)).into(),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use kilter_model::{Cluster, Family, Locality, NamespacedName, Node, Pod, Protocol, Service, ServicePort, Uid};
+use kilter_model::{Cluster, Family, Hints, Locality, NamespacedName, Node, Pod, Protocol, Service, ServicePort, Uid};
 use kilter_policy::Verdict;
 use kilter_policy::naive::{Answer, Party, Query, evaluate};
 use kilter_twin::internet;
@@ -46,6 +46,8 @@ pub enum Target {
         /// The node whose address is asked.
         node: Arc<str>,
     },
+    /// A Service, at an address of its load balancer; from outside by the node that answers for it.
+    LoadBalancer(NamespacedName),
     /// The server of the twin's internet.
     Internet,
 }
@@ -75,7 +77,7 @@ impl Trial {
 }
 
 /// Every pair of running pods on every port that either the pod or a Service declares, every pod to every
-/// Service, and the internet to every node port.
+/// Service, and the internet to every node port and load balancer.
 pub fn plan(cluster: &Cluster) -> Vec<Trial> {
     plan_sample(cluster, None)
 }
@@ -100,6 +102,7 @@ pub fn plan_sample(cluster: &Cluster, sample: Option<usize>) -> Vec<Trial> {
                 trials.extend(service_trials(cluster, from, service, *address));
             }
             trials.extend(node_port_trials(cluster, from, service));
+            trials.extend(load_balancer_trials(cluster, from, service));
         }
         trials.extend(internet_trials(cluster, from));
     }
@@ -202,7 +205,7 @@ fn service_trials(cluster: &Cluster, from: &Pod, service: &Service, ip: IpAddr) 
     let at = |port: &ServicePort| SocketAddr::new(ip, port.port);
     let trials = service.ports.iter().map(|port| {
         let backends = backends(cluster, service, port, ip.is_ipv4());
-        let chosen = near(backends, service.locality, from.node.as_deref());
+        let chosen = near(cluster, backends, service.locality, from.node.as_deref());
         inside_trial(cluster, from, port.protocol, at(port), chosen, target())
     });
     trials.flatten().collect()
@@ -218,11 +221,26 @@ fn node_port_trials(cluster: &Cluster, from: &Pod, service: &Service) -> Vec<Tri
     for (port, number) in service.ports.iter().filter_map(|port| Some((port, port.node_port?))) {
         for (node, address) in nodes.iter().flat_map(|node| node.addresses.iter().map(move |it| (node, *it))) {
             if has_family_of(from, &address) && has_cluster_ip_of(service, address) {
-                let backends = backends(cluster, service, port, address.is_ipv4());
+                let all = backends(cluster, service, port, address.is_ipv4());
+                let backends = near(cluster, all, Locality::Anywhere, from.node.as_deref());
                 let target = Target::NodePort { service: service.name.clone(), node: node.name.clone() };
                 let at = SocketAddr::new(address, number);
                 trials.extend(inside_trial(cluster, from, port.protocol, at, backends, target));
             }
+        }
+    }
+    trials
+}
+
+/// Addresses of load balancers, asked by a pod: its own node leads it to an endpoint, wherever the address is.
+fn load_balancer_trials(cluster: &Cluster, from: &Pod, service: &Service) -> Vec<Trial> {
+    let mut trials = Vec::new();
+    for address in service.exposure.load_balancer.iter().filter(|address| has_family_of(from, address)) {
+        for port in &service.ports {
+            let all = backends(cluster, service, port, address.is_ipv4());
+            let backends = near(cluster, all, Locality::Anywhere, from.node.as_deref());
+            let (at, target) = (SocketAddr::new(*address, port.port), Target::LoadBalancer(service.name.clone()));
+            trials.extend(inside_trial(cluster, from, port.protocol, at, backends, target));
         }
     }
     trials
@@ -272,8 +290,19 @@ fn outside_trials(cluster: &Cluster) -> Vec<Trial> {
             for node in cluster.nodes() {
                 for address in node.addresses.iter().filter(|address| has_cluster_ip_of(service, **address)) {
                     let to = SocketAddr::new(*address, number);
-                    trials.extend(outside_trial(cluster, service, port, node, to));
+                    let target = Target::NodePort { service: service.name.clone(), node: node.name.clone() };
+                    trials.extend(outside_trial(cluster, service, port, node, to, target));
                 }
+            }
+        }
+        let answered = service.exposure.load_balancer.iter().filter_map(|address| {
+            let owner = kilter_services::owner(cluster, service, *address)?;
+            Some((*address, cluster.node(&owner)?))
+        });
+        for (address, node) in answered {
+            for port in &service.ports {
+                let (to, target) = (SocketAddr::new(address, port.port), Target::LoadBalancer(service.name.clone()));
+                trials.extend(outside_trial(cluster, service, port, node, to, target));
             }
         }
     }
@@ -287,12 +316,13 @@ fn outside_trial(
     port: &ServicePort,
     node: &Node,
     to: SocketAddr,
+    target: Target,
 ) -> Option<Trial> {
     let family = if to.is_ipv4() { Family::V4 } else { Family::V6 };
     let via = node.addresses.iter().copied().find(|address| address.is_ipv4() == to.is_ipv4())?;
     let all = backends(cluster, service, port, to.is_ipv4());
     let locality = if service.exposure.only_local { Locality::OnlyNode } else { Locality::Anywhere };
-    let chosen = near(all.clone(), locality, Some(&node.name));
+    let chosen = near(cluster, all.clone(), locality, Some(&node.name));
     // Without an endpoint here, but with some elsewhere, silence is right; it has no model to compare with.
     if (chosen.is_empty() && !all.is_empty()) || !can_all_be_tried(cluster, port.protocol, &chosen) {
         return None;
@@ -306,7 +336,7 @@ fn outside_trial(
         from: internet::NAME.into(),
         from_name: NamespacedName::new("", internet::NAME),
         node: internet::NAME.to_owned(),
-        target: Target::NodePort { service: service.name.clone(), node: node.name.clone() },
+        target,
         to,
         protocol: port.protocol,
         expected: expected.collect(),
@@ -319,6 +349,7 @@ struct Backend {
     pod: Option<Uid>,
     at: SocketAddr,
     node: Option<Arc<str>>,
+    hints: Hints,
 }
 
 /// The ready endpoints behind a Service's port, of one family.
@@ -331,6 +362,7 @@ fn backends(cluster: &Cluster, service: &Service, port: &ServicePort, ipv4: bool
                 pod: it.pod.clone(),
                 at: SocketAddr::new(it.address, at.port),
                 node: it.node.clone(),
+                hints: it.hints.clone(),
             }));
         }
     }
@@ -338,13 +370,28 @@ fn backends(cluster: &Cluster, service: &Service, port: &ServicePort, ipv4: bool
 }
 
 /// Those to which clients of a node are sent.
-fn near(all: BTreeSet<Backend>, locality: Locality, node: Option<&str>) -> BTreeSet<Backend> {
-    let own = || all.iter().filter(|it| it.node.as_deref() == node).cloned().collect::<BTreeSet<_>>();
+fn near(cluster: &Cluster, all: BTreeSet<Backend>, locality: Locality, node: Option<&str>) -> BTreeSet<Backend> {
     match locality {
-        Locality::OnlyNode => own(),
-        Locality::PreferNode => Some(own()).filter(|own| !own.is_empty()).unwrap_or(all),
-        Locality::Anywhere => all,
+        Locality::OnlyNode => all.into_iter().filter(|it| it.node.as_deref() == node).collect(),
+        Locality::Anywhere => {
+            let zone = node.and_then(|node| cluster.node(node)?.zone());
+            let by_node = recommended(&all, |it| &it.hints.nodes, node);
+            let by_zone = || recommended(&all, |it| &it.hints.zones, zone.map(|zone| &**zone));
+            by_node.or_else(by_zone).unwrap_or(all)
+        }
     }
+}
+
+/// Those that are recommended to one node or zone, where each is recommended to some.
+fn recommended(
+    all: &BTreeSet<Backend>,
+    to: impl Fn(&Backend) -> &Vec<Arc<str>>,
+    name: Option<&str>,
+) -> Option<BTreeSet<Backend>> {
+    let name = name?;
+    let all_say = all.iter().all(|it| !to(it).is_empty());
+    let ours: BTreeSet<Backend> = all.iter().filter(|it| to(it).iter().any(|it| **it == *name)).cloned().collect();
+    (all_say && !ours.is_empty()).then_some(ours)
 }
 
 /// A pod as the end of a connection of one family: where it has an address of each, address blocks tell

@@ -78,6 +78,7 @@ fn target(trial: &Trial) -> String {
         Target::Pod(name) => name.to_string(),
         Target::Service(name) => format!("svc/{name}"),
         Target::NodePort { service, node } => format!("svc/{service} at {node}"),
+        Target::LoadBalancer(name) => format!("svc/{name} at its load balancer"),
         Target::Internet => "internet".to_owned(),
     }
 }

@@ -2,6 +2,7 @@
 
 mod allocations;
 mod families;
+mod leftovers;
 mod node_ports;
 mod service;
 mod strategy;

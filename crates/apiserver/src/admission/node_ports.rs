@@ -17,12 +17,19 @@ fn has_node_ports(service: &Value) -> bool {
     }
 }
 
-/// An update that says nothing about node ports keeps them, unless the type no longer has any.
+/// Whether load balancers ask each node of a Service whether it has endpoints.
+pub fn has_health_check(service: &Value) -> bool {
+    kind(service) == "LoadBalancer" && service["spec"]["externalTrafficPolicy"] == "Local"
+}
+
+/// An update that says nothing about node ports keeps them.
 pub fn carry_over(before: &Value, service: &mut Value) {
     if has_node_ports(service) && has_node_ports(before) {
         keep_node_ports(before, service);
-    } else if !has_node_ports(service) && has_node_ports(before) {
-        drop_node_ports(before, service);
+    }
+    let health_check = &before["spec"]["healthCheckNodePort"];
+    if has_health_check(service) && service["spec"]["healthCheckNodePort"].as_u64().unwrap_or(0) == 0 && !health_check.is_null() {
+        service["spec"]["healthCheckNodePort"] = health_check.clone();
     }
 }
 
@@ -39,16 +46,20 @@ fn keep_node_ports(before: &Value, service: &mut Value) {
     }
 }
 
-/// A Service that ceases to be of type NodePort loses the ports that it was given.
-fn drop_node_ports(before: &Value, service: &mut Value) {
+/// A Service that ceases to have node ports loses those that it was given.
+pub fn drop_leftovers(before: &Value, service: &mut Value) {
+    if has_node_ports(service) || !has_node_ports(before) {
+        return;
+    }
     let given: BTreeSet<u64> = before["spec"]["ports"]
         .as_array()
         .into_iter()
         .flatten()
         .filter_map(|p| p["nodePort"].as_u64())
         .collect();
-    for port in service["spec"]["ports"].as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut)
-    {
+    // This is before validation.
+    let ports = service.pointer_mut("/spec/ports").and_then(Value::as_array_mut);
+    for port in ports.into_iter().flatten().filter_map(Value::as_object_mut) {
         if port.get("nodePort").and_then(Value::as_u64).is_some_and(|p| given.contains(&p)) {
             port.remove("nodePort");
         }
@@ -90,7 +101,24 @@ pub fn allocate(service: &mut Value, reservation: &mut Reservation<'_>) -> Resul
     if !ports.is_empty() {
         service["spec"]["ports"] = ports.into();
     }
+    if has_health_check(service) {
+        causes.extend(health_check(service, reservation).err());
+    }
     if causes.is_empty() { Ok(()) } else { Err(causes) }
+}
+
+/// The port at which each node says whether it has endpoints of the Service: the one asked for, or any.
+fn health_check(service: &mut Value, reservation: &mut Reservation<'_>) -> Result<(), Cause> {
+    const FIELD: &str = "spec.healthCheckNodePort";
+    let asked = service["spec"]["healthCheckNodePort"].as_u64().unwrap_or(0);
+    if asked != 0 {
+        let asked = u16::try_from(asked).unwrap_or(0);
+        return reservation.port(asked).map_err(|refusal| refused(FIELD.into(), asked, &refusal));
+    }
+    let why = "failed to allocate a healthCheckNodePort: range is full";
+    service["spec"]["healthCheckNodePort"] =
+        reservation.any_port().map_err(|_| Cause::invalid(FIELD, &0.into(), why))?.into();
+    Ok(())
 }
 
 fn refused(field: String, port: u16, refusal: &Refusal) -> Cause {

@@ -93,9 +93,10 @@ impl Services {
 fn claims(service: &Value) -> Claims {
     let ports = service["spec"]["ports"].as_array().into_iter().flatten();
     let ports = ports.filter_map(|port| u16::try_from(port["nodePort"].as_u64()?).ok());
+    let health_check = service["spec"]["healthCheckNodePort"].as_u64().and_then(|port| u16::try_from(port).ok());
     Claims {
         addresses: list(&service["spec"]["clusterIPs"]).filter_map(|ip| ip.parse().ok()).collect(),
-        ports: ports.filter(|port| *port != 0).collect(),
+        ports: ports.chain(health_check).filter(|port| *port != 0).collect(),
     }
 }
 
@@ -223,6 +224,7 @@ mod tests {
     }
 
     fn update(services: &Services, before: &Value, mut after: Value) -> Result<Value, String> {
+        super::super::leftovers::drop_leftovers(before, &mut after);
         match services.admit(before, &mut after) {
             Ok(reservation) => reservation.commit(),
             Err(causes) => {
@@ -299,6 +301,27 @@ mod tests {
         );
         let refused = create(&all, "c", json!({"ports": [{"port": 1, "nodePort": 30005}]}));
         assert!(refused.expect_err("no node port here").contains("may not be used"));
+    }
+
+    #[test]
+    fn a_health_check_has_a_node_port_of_its_own_while_it_is_needed() {
+        let all = services();
+        let spec = json!({"type": "LoadBalancer", "externalTrafficPolicy": "Local", "allocateLoadBalancerNodePorts": false,
+            "ports": [{"port": 80, "protocol": "TCP"}]});
+        let before = create(&all, "a", spec.clone()).expect("admitted");
+        assert_eq!(before["spec"]["healthCheckNodePort"], 30000);
+        assert!(before["spec"]["ports"][0]["nodePort"].is_null());
+        let again = update(&all, &before, service("a", spec.clone())).expect("admitted");
+        assert_eq!(again["spec"]["healthCheckNodePort"], 30000, "kept");
+        let mut asking = spec;
+        asking["healthCheckNodePort"] = 30000.into();
+        let taken = create(&all, "b", asking.clone()).expect_err("taken");
+        assert!(taken.contains("spec.healthCheckNodePort: Invalid value: 30000: provided port is already allocated"));
+        let mut open = again.clone();
+        open["spec"]["externalTrafficPolicy"] = "Cluster".into();
+        let open = update(&all, &again, open).expect("admitted");
+        assert!(open["spec"]["healthCheckNodePort"].is_null());
+        assert_eq!(create(&all, "b", asking).expect("free")["spec"]["healthCheckNodePort"], 30000);
     }
 
     fn both() -> Services {

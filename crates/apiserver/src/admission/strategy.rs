@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::leftovers::drop_leftovers;
 use crate::resources::Resource;
 
 /// Resets what clients do not decide about a new object and fills in what the server decides.
@@ -54,6 +55,9 @@ pub fn prepare_create(resource: &Resource, value: &mut Value) {
 pub fn prepare_update(resource: &Resource, before: &Value, value: &mut Value) {
     if resource.kind.status {
         keep(value, before, "status");
+    }
+    if resource.kind.kind == "Service" && resource.custom.is_none() {
+        drop_leftovers(before, value);
     }
     if resource.kind.kind == "Namespace" {
         keep(value, before, "spec");

@@ -27,11 +27,23 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Set on a pod, keeps the kubelet from making it ready.
 pub const NOT_READY: &str = "test/not-ready";
 
+/// Where load balancers' addresses come from.
+pub const POOLS: [&str; 2] = ["192.0.2.0/29", "2001:db8:1::/120"];
+
+type Running = tokio::task::JoinHandle<Result<(), kilter_controllers::Error>>;
+
+fn start(client: &Client, node_grace: Duration) -> (CancellationToken, Running) {
+    let stop = CancellationToken::new();
+    let load_balancers = POOLS.map(|net| net.parse().unwrap()).into();
+    let config = kilter_controllers::Config { stop: stop.clone(), node_grace, load_balancers };
+    (stop, tokio::spawn(kilter_controllers::run(client.clone(), config)))
+}
+
 pub struct World {
     pub client: Client,
     pub seed: ApiSeed,
     stop: CancellationToken,
-    controllers: tokio::task::JoinHandle<Result<(), kilter_controllers::Error>>,
+    controllers: Running,
     /// What the kubelet saw: `+name` when a pod came to a node, `-name` when it went.
     pub seen: Arc<Mutex<Vec<String>>>,
     _kubelet: JoinSet<()>,
@@ -49,9 +61,7 @@ impl World {
         let seed = ApiSeed::new();
         let api = seed.start();
         let client = kilter_cluster::connect(seed.kubeconfig.path()).await.unwrap();
-        let stop = CancellationToken::new();
-        let config = kilter_controllers::Config { stop: stop.clone(), node_grace };
-        let controllers = tokio::spawn(kilter_controllers::run(client.clone(), config));
+        let (stop, controllers) = start(&client, node_grace);
         let seen = Arc::new(Mutex::new(Vec::new()));
         let mut kubelet = JoinSet::new();
         kubelet.spawn(run_kubelet(client.clone(), seen.clone()));
@@ -63,10 +73,19 @@ impl World {
     }
 
     /// Ends the controllers as a caller would.
-    pub async fn stop(self) {
+    pub async fn stop(mut self) {
+        self.stop_controllers().await;
+    }
+
+    pub async fn stop_controllers(&mut self) {
         self.stop.cancel();
-        let ended = tokio::time::timeout(PATIENCE, self.controllers).await;
+        let ended = tokio::time::timeout(PATIENCE, &mut self.controllers).await;
         ended.expect("the controllers do not stop").unwrap().unwrap();
+    }
+
+    /// Starts them anew, after they were stopped.
+    pub fn start_controllers(&mut self) {
+        (self.stop, self.controllers) = start(&self.client, Duration::from_secs(3600));
     }
 
     pub async fn add_node(&self, name: &str) {

@@ -27,6 +27,8 @@ fn service(name: &str, cluster_ip: Option<&str>) -> Service {
         locality: Default::default(),
         exposure: Default::default(),
         publish_not_ready: false,
+        distribution: Default::default(),
+        affinity: None,
         external_name: None,
         origin: Origin::Builtin,
     }
@@ -43,6 +45,8 @@ fn external(name: &str, target: &str) -> Service {
 
 fn endpoint(address: &str, ready: bool, hostname: Option<&str>) -> Endpoint {
     Endpoint {
+        zone: None,
+        hints: Default::default(),
         address: address.parse().unwrap(),
         ready,
         serving: ready,

@@ -26,10 +26,12 @@ pub fn run(args: &UpArgs) -> Result<Outcome> {
         IpFamily::Ipv6 => &[Family::V6],
         IpFamily::Dual => &[Family::V4, Family::V6],
     };
+    let node_subnets = Role::NodeSubnet.ranges(families, &args.node_subnet);
     let options = UpOptions {
         spec: TwinSpec {
             nodes: args.nodes,
-            node_subnets: Role::NodeSubnet.ranges(families, &args.node_subnet),
+            lb_pools: kilter_twin::pools(&node_subnets, &args.lb_pool),
+            node_subnets,
             pod_cidrs: Role::PodCidr.ranges(families, &args.pod_cidr),
             service_cidrs: Role::ServiceCidr.ranges(families, &args.service_cidr),
             honour_initial_delay: args.honour_initial_delay,

@@ -2,8 +2,8 @@ use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1 as discovery;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kilter_model::{
-    Endpoint, EndpointPort, EndpointSlice, Exposure, Family, Locality, NamespacedName, Origin, Selector, Service,
-    ServicePort, ServiceType, TargetPort,
+    Distribution, Endpoint, EndpointPort, EndpointSlice, Exposure, Family, Hints, Locality, NamespacedName, Origin,
+    Selector, Service, ServicePort, ServiceType, TargetPort,
 };
 
 use super::Context;
@@ -16,6 +16,7 @@ use crate::Error;
 pub fn service(object: &core::Service, origin: Origin) -> Result<Service, Error> {
     let context = Context::namespaced("Service", &object.metadata);
     let spec = object.spec.clone().unwrap_or_default();
+    let affinity = affinity(&spec);
     let listed = match spec.cluster_ips.filter(|ips| !ips.is_empty()) {
         Some(ips) => ips,
         None => spec.cluster_ip.into_iter().collect(),
@@ -39,17 +40,33 @@ pub fn service(object: &core::Service, origin: Origin) -> Result<Service, Error>
             .map(|(i, p)| service_port(&context, &format!("spec.ports[{i}]"), p))
             .collect::<Result<_, _>>()?,
         families: spec.ip_families.iter().flatten().filter_map(|name| Family::named(name)).collect(),
-        locality: match (spec.internal_traffic_policy.as_deref(), spec.traffic_distribution.as_deref()) {
-            (Some("Local"), _) => Locality::OnlyNode,
-            (_, Some("PreferSameNode")) => Locality::PreferNode,
+        locality: match spec.internal_traffic_policy.as_deref() {
+            Some("Local") => Locality::OnlyNode,
             _ => Locality::Anywhere,
         },
+        distribution: match spec.traffic_distribution.as_deref() {
+            Some("PreferSameZone" | "PreferClose") => Distribution::SameZone,
+            Some("PreferSameNode") => Distribution::SameNode,
+            _ => Distribution::Even,
+        },
+        affinity,
         exposure: exposure(&context, object)?,
         publish_not_ready: spec.publish_not_ready_addresses.unwrap_or(false),
         external_name: spec.external_name.filter(|n| !n.is_empty()).map(Into::into),
         name: context.name,
         origin,
     })
+}
+
+/// The default of `timeoutSeconds` (core/v1 `ClientIPConfig`): three hours.
+const AFFINITY_SECONDS: u32 = 10_800;
+
+fn affinity(spec: &core::ServiceSpec) -> Option<u32> {
+    if spec.session_affinity.as_deref() != Some("ClientIP") {
+        return None;
+    }
+    let asked = spec.session_affinity_config.as_ref().and_then(|it| it.client_ip.as_ref()?.timeout_seconds);
+    Some(asked.and_then(|seconds| u32::try_from(seconds).ok()).unwrap_or(AFFINITY_SECONDS))
 }
 
 /// Addresses of load balancers are those of its own type only: others keep what they had in their status
@@ -73,7 +90,12 @@ fn exposure(context: &Context, object: &core::Service) -> Result<Exposure, Error
             .filter(|_| is_balanced)
             .filter_map(|it| it.ip.as_deref()?.parse().ok())
             .collect(),
+        load_balancer_class: spec.load_balancer_class.as_deref().filter(|_| is_balanced).map(Into::into),
         only_local: spec.external_traffic_policy.as_deref() == Some("Local"),
+        health_check_port: spec
+            .health_check_node_port
+            .filter(|_| is_balanced && spec.external_traffic_policy.as_deref() == Some("Local"))
+            .and_then(|port| u16::try_from(port).ok().filter(|port| *port != 0)),
         source_ranges: ranges.collect::<Result<_, _>>()?,
     })
 }
@@ -156,6 +178,8 @@ fn endpoint(context: &Context, path: &str, it: &discovery::Endpoint) -> Result<E
         serving: conditions.serving.unwrap_or(ready),
         terminating: conditions.terminating.unwrap_or(false),
         node: it.node_name.as_deref().map(Into::into),
+        zone: it.zone.as_deref().map(Into::into),
+        hints: hints(it.hints.as_ref()),
         pod: it
             .target_ref
             .as_ref()
@@ -164,4 +188,13 @@ fn endpoint(context: &Context, path: &str, it: &discovery::Endpoint) -> Result<E
             .map(Into::into),
         hostname: it.hostname.as_deref().map(Into::into),
     })
+}
+
+fn hints(hints: Option<&discovery::EndpointHints>) -> Hints {
+    let zones = hints.and_then(|it| it.for_zones.as_ref()).into_iter().flatten();
+    let nodes = hints.and_then(|it| it.for_nodes.as_ref()).into_iter().flatten();
+    Hints {
+        zones: zones.map(|it| it.name.as_str().into()).collect(),
+        nodes: nodes.map(|it| it.name.as_str().into()).collect(),
+    }
 }

@@ -25,7 +25,8 @@ pub(super) fn service(fields: &mut Fields) {
         return;
     }
     set(spec, "internalTrafficPolicy", "Cluster");
-    if kind == "NodePort" || kind == "LoadBalancer" {
+    let has_external_ips = spec.get("externalIPs").and_then(|ips| ips.as_array()).is_some_and(|ips| !ips.is_empty());
+    if kind == "NodePort" || kind == "LoadBalancer" || has_external_ips {
         set(spec, "externalTrafficPolicy", "Cluster");
     }
     if kind == "LoadBalancer" {

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1 as discovery;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use kilter_model::{Endpoint, EndpointPort, EndpointSlice, Family, NamespacedName, Pod, Service, Uid};
+use kilter_model::{
+    Distribution, Endpoint, EndpointPort, EndpointSlice, Family, Hints, NamespacedName, Pod, Service, Uid,
+};
 
 use super::{ports_at, selects};
 
@@ -22,11 +24,13 @@ pub struct Subject<'a> {
     pub pod: &'a Pod,
     /// `spec.hostname`, where `spec.subdomain` names this Service: a DNS name of its own.
     pub hostname: Option<Arc<str>>,
+    /// The zone of its node.
+    pub zone: Option<Arc<str>>,
 }
 
 impl<'a> From<&'a Pod> for Subject<'a> {
     fn from(pod: &'a Pod) -> Self {
-        Self { pod, hostname: None }
+        Self { pod, hostname: None, zone: None }
     }
 }
 
@@ -85,8 +89,22 @@ fn endpoint(service: &Service, subject: &Subject<'_>, address: IpAddr) -> Endpoi
         serving: pod.ready,
         terminating: pod.terminating,
         node: pod.node.clone(),
+        zone: subject.zone.clone(),
+        hints: hints(service.distribution, subject),
         pod: Some(pod.uid.clone()),
         hostname: subject.hostname.clone(),
+    }
+}
+
+/// Each endpoint is recommended to the clients around it, as far as it is known where it is; what clients do
+/// without such an endpoint around them is theirs to decide (KEP-4444).
+fn hints(distribution: Distribution, subject: &Subject<'_>) -> Hints {
+    let zones = || subject.zone.iter().cloned().collect();
+    let nodes = || subject.pod.node.iter().cloned().collect();
+    match distribution {
+        Distribution::Even => Hints::default(),
+        Distribution::SameZone => Hints { zones: zones(), nodes: Vec::new() },
+        Distribution::SameNode => Hints { zones: zones(), nodes: nodes() },
     }
 }
 
@@ -201,6 +219,8 @@ fn api_endpoint(endpoint: Endpoint, pod: &NamespacedName) -> discovery::Endpoint
         }),
         hostname: endpoint.hostname.map(|h| h.to_string()),
         node_name: endpoint.node.map(|n| n.to_string()),
+        zone: endpoint.zone.map(|z| z.to_string()),
+        hints: api_hints(endpoint.hints),
         target_ref: endpoint.pod.map(|uid: Uid| core::ObjectReference {
             kind: Some("Pod".into()),
             name: Some(pod.name.to_string()),
@@ -210,4 +230,16 @@ fn api_endpoint(endpoint: Endpoint, pod: &NamespacedName) -> discovery::Endpoint
         }),
         ..Default::default()
     }
+}
+
+fn api_hints(hints: Hints) -> Option<discovery::EndpointHints> {
+    let zones = hints.zones.iter().map(|name| discovery::ForZone { name: name.to_string() });
+    let nodes = hints.nodes.iter().map(|name| discovery::ForNode { name: name.to_string() });
+    let (zones, nodes) = (zones.collect::<Vec<_>>(), nodes.collect::<Vec<_>>());
+    let some = |empty: bool| (!empty).then_some(());
+    let hints = discovery::EndpointHints {
+        for_zones: some(zones.is_empty()).map(|()| zones),
+        for_nodes: some(nodes.is_empty()).map(|()| nodes),
+    };
+    (hints != discovery::EndpointHints::default()).then_some(hints)
 }

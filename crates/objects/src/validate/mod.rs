@@ -3,6 +3,7 @@
 
 mod cluster_policy;
 mod container;
+mod endpoints;
 mod metadata;
 pub(crate) mod names;
 mod pod;
@@ -11,7 +12,7 @@ mod report;
 mod service;
 mod workload;
 
-use k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery};
+use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -59,7 +60,7 @@ fn spec(report: &mut Report, kind: &Kind, object: &Value) {
         ("policy.networking.k8s.io", "ClusterNetworkPolicy") => {
             with(report, object, cluster_policy::cluster_network_policy)
         }
-        ("discovery.k8s.io", "EndpointSlice") => with(report, object, endpoint_slice),
+        ("discovery.k8s.io", "EndpointSlice") => with(report, object, endpoints::slice),
         ("apiextensions.k8s.io", _) => {
             if let Ok(it) = typed(object) {
                 custom::definition(report, object, &it);
@@ -88,19 +89,5 @@ fn node(report: &mut Report, it: &core::Node) {
         if crate::convert::parse_cidr(cidr).is_none() {
             report.invalid("spec.podCIDRs", cidr, "must be a valid CIDR value, (e.g. 10.9.8.0/24)");
         }
-    }
-}
-
-fn endpoint_slice(report: &mut Report, it: &discovery::EndpointSlice) {
-    report.one_of("addressType", Some(&it.address_type), &["FQDN", "IPv4", "IPv6"]);
-    for (i, endpoint) in it.endpoints.iter().flatten().enumerate() {
-        if endpoint.addresses.is_empty() {
-            report.required(&format!("endpoints[{i}].addresses"), "must contain at least 1 address");
-        }
-    }
-    if it.address_type != "FQDN"
-        && let Err(error) = crate::convert::endpoint_slice(it)
-    {
-        report.push(&error.field, format!("Invalid value: {}", error.message));
     }
 }
