@@ -126,6 +126,12 @@ struct node {
 	struct address next_hop;
 };
 
+/* A load balancer's address for which this node answers on the node network. */
+struct announced {
+	__u8 mac[6]; /* the uplink's */
+	__u8 pad[2];
+};
+
 /* ---- flows ----------------------------------------------------------------------------------- */
 
 enum end_kind {

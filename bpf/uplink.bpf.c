@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /* What arrives from the other nodes and from outside. */
 #include "lib/admit.h"
+#include "lib/announce.h"
 #include "lib/base.h"
 #include "lib/edge.h"
 #include "lib/ends.h"
@@ -108,15 +109,19 @@ int from_uplink(struct __sk_buff *skb)
 	int verdict, reason;
 
 	/* A flooding bridge shows us frames of others; the stack ignores them. */
-	if (!is_ip(skb) || skb->pkt_type != PACKET_HOST || skb->vlan_present)
+	if (skb->vlan_present)
 		return PASS_ON;
+	if (!is_ip(skb) || skb->pkt_type != PACKET_HOST)
+		return answer_on_link(skb);
 	verdict = whose(skb);
 	if (verdict == DROP)
 		return DROP;
 	reason = parse(skb, &packet);
 	if (verdict == PASS_ON) {
 		/* What is not understood is not ours to drop. */
-		verdict = reason ? PASS_ON : from_edge(skb, &packet);
+		if (reason)
+			return reason == DROP_LINK ? answer_solicitation_at_edge(skb) : PASS_ON;
+		verdict = from_edge(skb, &packet);
 		if (verdict != TO_POD)
 			return verdict;
 	} else if (reason) {

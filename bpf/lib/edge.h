@@ -7,6 +7,7 @@
 #define KILTER_EDGE_H
 
 #include "admit.h"
+#include "announce.h"
 #include "base.h"
 #include "ends.h"
 #include "event.h"
@@ -195,8 +196,12 @@ static __always_inline bool begin_edge(struct __sk_buff *skb, struct packet *pac
 	int reason;
 
 	*verdict = PASS_ON;
+	if (!row) {
+		*verdict = refuse_at_announced(skb, packet);
+		return false;
+	}
 	/* What cannot open a connection is the stack's to answer. */
-	if (!row || may_begin(packet))
+	if (may_begin(packet))
 		return false;
 	reason = open_edge(row, client);
 	if (!reason)
@@ -215,8 +220,11 @@ static __noinline struct nat *find_nat(struct __sk_buff *skb, struct packet *pac
 	struct nat *row;
 
 	*verdict = PASS_ON;
-	if ((packet->protocol != IPPROTO_TCP && packet->protocol != IPPROTO_UDP) ||
-	    (port >= config.masquerade_first && port <= config.masquerade_last))
+	if (packet->protocol != IPPROTO_TCP && packet->protocol != IPPROTO_UDP) {
+		*verdict = refuse_at_announced(skb, packet);
+		return NULL;
+	}
+	if (port >= config.masquerade_first && port <= config.masquerade_last && is_own_node(&packet->destination))
 		return NULL;
 	row = bpf_map_lookup_elem(&nat, &key);
 	if (row && !is_over(packet, row))

@@ -83,6 +83,15 @@ struct {
 	__uint(max_entries, 1);
 } nodes SEC(".maps");
 
+/* Load balancers' addresses (prefixes of 128 bits) for which this node answers. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct class_key);
+	__type(value, struct announced);
+	__uint(max_entries, TRIE_ROWS);
+} announced SEC(".maps");
+
 /* Not an LRU: that would never say that it is full, and evict connections that live. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

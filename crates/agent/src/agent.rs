@@ -14,6 +14,7 @@ use kilter_wire::loaded::Loaded;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::announcer::Announcer;
 use crate::closer::Closing;
 use crate::command::{Command, Leaving, chain};
 use crate::containers::Containers;
@@ -274,6 +275,7 @@ fn open(config: Config, channels: Channels) -> Result<(Engine, EventSource, u32)
     let mut view = View::new(config.node.clone());
     let containers = Containers::load(&config.pod_cidrs, Store::open(&config.ipam)?)?;
     let strays = Some(adopt::adopt(&containers, &links, &mut datapath, &mut view)?);
+    let announcer = Announcer::new(&config, uplink.index, uplink.mac.unwrap_or_default(), &datapath)?;
     let observer = Observer::new(config.node.to_string(), channels.observers);
     let engine = Engine {
         config,
@@ -290,6 +292,7 @@ fn open(config: Config, channels: Channels) -> Result<(Engine, EventSource, u32)
         observer,
         reaper: channels.reaper,
         closer: channels.closer,
+        announcer,
         departures,
         departed: BTreeSet::new(),
         rows_pending: true,

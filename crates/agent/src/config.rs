@@ -20,6 +20,8 @@ pub struct Config {
     pub cluster_pod_cidrs: Vec<IpNet>,
     /// The blocks of the Services' cluster IPs.
     pub service_cidrs: Vec<IpNet>,
+    /// Where load balancers' addresses come from that nodes answer for, each for some.
+    pub lb_pools: Vec<IpNet>,
     /// The node's cgroup (v2).
     pub cgroup: PathBuf,
     /// This node's directory on a bpffs.

@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::Config;
 use crate::adopt::Strays;
+use crate::announcer::Announcer;
 use crate::closer::Closing;
 use crate::command::{Command, Inspected, Leaving, Refusal, Reserve, chain};
 use crate::containers::Containers;
@@ -46,6 +47,7 @@ pub struct Engine {
     pub(crate) observer: Observer,
     pub(crate) reaper: mpsc::UnboundedSender<Leaving>,
     pub(crate) closer: std::sync::mpsc::Sender<Closing>,
+    pub(crate) announcer: Announcer,
     pub(crate) departures: Departures,
     /// Backends that went while the kernel could not be brought in step.
     pub(crate) departed: BTreeSet<Remote>,
@@ -143,6 +145,10 @@ impl Engine {
                 .map_err(|error| Refusal::later("the rows cannot be loaded", chain(&error)))?;
             self.rows_pending = false;
             self.close_departed();
+        }
+        // Rows first: what arrives for an address must find its Service.
+        if let Err(error) = self.announcer.update(self.view.cluster(), &changes, &mut self.datapath) {
+            tracing::error!("the addresses of load balancers cannot be announced; it is tried again: {error:#}");
         }
         if self.routes_pending {
             match self.update_routes() {
@@ -275,6 +281,7 @@ impl Engine {
         if let Err(error) = self.datapath.sweep_flows() {
             tracing::error!(error = %chain(&error), "the flow table cannot be swept");
         }
+        self.announcer.tell();
         self.attend();
     }
 
@@ -294,7 +301,10 @@ impl Engine {
             node: self.config.node.to_string(),
             pods: wired.map(|container| container.reservation.pod.clone()).collect(),
             applied: self.applied.borrow().clone(),
-            ready: self.view.is_synced() && !self.rows_pending && !self.routes_pending,
+            ready: self.view.is_synced()
+                && !self.rows_pending
+                && !self.routes_pending
+                && !self.announcer.is_pending(),
             tables: stats.tables.iter().map(|(name, entries)| ((*name).to_owned(), *entries)).collect(),
             drops: stats.drops.iter().map(|(reason, packets)| (reason.to_string(), *packets)).collect(),
         }

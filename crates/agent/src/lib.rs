@@ -4,6 +4,7 @@
 //! * `engine` is the one thread that compiles it into rows and writes them;
 //! * `ipam` and `containers` hold addresses, on disk too;
 //! * `cni_server` and `wiring` serve the CNI plugin; `reaper` deletes links afterwards;
+//! * `announcer` answers for load balancers' addresses on the node network;
 //! * `closer` ends the sockets that talk to backends which are gone;
 //! * `adopt`, `shift` and `difference` take over what a former process left.
 
@@ -11,6 +12,7 @@
 
 mod adopt;
 mod agent;
+mod announcer;
 mod check;
 mod closer;
 mod cni_server;

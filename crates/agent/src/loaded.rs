@@ -81,6 +81,7 @@ impl Engine {
             policy: kilter_reach::rows::to_wire(&policy),
             rules: self.rows.rules(),
             frontends: frontends(&self.datapath.read_services()?),
+            announced: self.datapath.read_announced()?.into_iter().collect(),
             routes: self.datapath.read_routes()?.into_iter().map(data_route).collect(),
             endpoints: self.datapath.endpoints()?.iter().flat_map(endpoints).collect(),
             flows: self.datapath.read_flows()?.into_iter().map(flow).collect(),

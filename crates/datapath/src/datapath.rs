@@ -88,6 +88,10 @@ impl Datapath {
         self.ensure(FROM_UPLINK.program, FROM_UPLINK, &Target::Interface(self.config.uplink_ifindex))
     }
 
+    pub(crate) fn maps(&self) -> &Maps {
+        &self.maps
+    }
+
     fn ensure(&self, pin: &str, hook: Hook, target: &Target) -> Result<()> {
         link::ensure(&self.pins.link(pin), hook, self.programs.get(hook.program)?, target)
     }

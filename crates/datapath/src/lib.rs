@@ -5,6 +5,7 @@
 //! Maps and links are pinned under [`Config::pin_dir`]: dropping a [`Datapath`] changes nothing for
 //! the packets, and opening another one adopts what is pinned and replaces the programs in place.
 
+mod announced;
 mod attachments;
 mod check;
 mod config;

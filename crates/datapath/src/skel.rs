@@ -58,6 +58,7 @@ plain! {
     types::address: 16,
     types::class_key: 20,
     types::class_row: 8,
+    types::announced: 8,
     types::interval_key: 12,
     types::interval_row: 8,
     types::set_key: 12,

@@ -7,6 +7,7 @@
 #![deny(unsafe_code)]
 
 mod address;
+mod announce;
 mod carrier;
 mod error;
 mod filter;
@@ -22,6 +23,7 @@ mod source_nat;
 mod sockets;
 mod sysctl;
 
+pub use announce::{Listening, announce};
 pub use carrier::settle;
 pub use error::Error;
 pub use filter::Filter;

@@ -6,8 +6,8 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use kilter_netlink::{
-    Family, Impairment, Masquerade, Neighbour, Netlink, Peer, Route, Veth, ipv6, destroy_sockets, nftables, read_sysctl,
-    settle, sysctl, sysctls,
+    Family, Impairment, Listening, Masquerade, Neighbour, Netlink, Peer, Route, Veth, announce, ipv6, destroy_sockets,
+    nftables, read_sysctl, settle, sysctl, sysctls,
 };
 use kilter_netns::NetNs;
 
@@ -418,4 +418,54 @@ async fn sockets_end_by_whom_they_talk_to_and_others_stay() {
             assert_eq!(destroy_sockets(&namespace, &remotes).unwrap(), 0, "none is left");
         })
         .unwrap();
+}
+
+#[tokio::test]
+async fn an_announcement_tells_neighbours_that_knew_an_address_elsewhere() {
+    let (node, other, outer, inner) = wired().await;
+    let (link, peer) = (outer.link_index("klt0").await.unwrap(), inner.link_index("eth0").await.unwrap());
+    // Without this an entry is not changed in its first second, lest two that answer take turns.
+    sysctls(&other, &[("net.ipv4.neigh.eth0.locktime", "0"), ("net.ipv6.conf.eth0.accept_dad", "0")]).unwrap();
+    for (netlink, link) in [(&inner, peer), (&outer, link)] {
+        netlink.set_up(link).await.unwrap();
+    }
+    settle(&node, "klt0").unwrap();
+    inner.add_address(peer, "192.0.2.1/24".parse().unwrap()).await.unwrap();
+    inner.add_address(peer, "2001:db8::1/64".parse().unwrap()).await.unwrap();
+    let run = |line: String| {
+        let output = other.run(|| std::process::Command::new("sh").args(["-c", &line]).output()).unwrap().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    for address in [ip("192.0.2.7"), ip("2001:db8::7")] {
+        run(format!("ip neigh replace {address} dev eth0 lladdr 02:00:00:00:00:99 nud reachable"));
+        let deadline = std::time::Instant::now() + PATIENCE;
+        while !run(format!("ip neigh show {address}")).contains("02:6b:6c:74:00:01") {
+            assert!(std::time::Instant::now() < deadline, "{}", run("ip neigh show".into()));
+            node.run(|| announce(link, HOST_MAC, address)).unwrap().unwrap();
+        }
+    }
+    assert!(node.run(|| announce(4_000, HOST_MAC, ip("192.0.2.7"))).unwrap().is_err());
+}
+
+#[tokio::test]
+async fn a_link_listens_for_questions_about_the_addresses_it_is_told() {
+    let (node, _other, outer, _inner) = wired().await;
+    let link = outer.link_index("klt0").await.unwrap();
+    outer.set_up(link).await.unwrap();
+    let joined = || {
+        let read = || std::fs::read_to_string("/proc/thread-self/net/igmp6");
+        let text = node.run(read).unwrap().unwrap();
+        let of_link = text.lines().filter(|line| line.contains("klt0"));
+        of_link.filter_map(|line| line.split_whitespace().nth(2)).map(str::to_owned).collect::<BTreeSet<_>>()
+    };
+    let before = joined();
+    let mut listening = node.run(|| Listening::new(link)).unwrap().unwrap();
+    listening.set(&[ip("2001:db8::12:3456"), ip("192.0.2.7")]).unwrap();
+    let now = joined();
+    let group = "ff0200000000000000000001ff123456".to_owned();
+    assert_eq!(now.difference(&before).collect::<Vec<_>>(), [&group]);
+    listening.set(&[ip("2001:db8::77")]).unwrap();
+    assert!(!joined().contains(&group) && joined().contains("ff0200000000000000000001ff000077"));
+    drop(listening);
+    assert_eq!(joined(), before);
 }

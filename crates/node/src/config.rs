@@ -35,6 +35,9 @@ pub struct Config {
     pub cluster_pod_cidrs: Vec<IpNet>,
     /// All Services' addresses.
     pub service_cidrs: Vec<IpNet>,
+    /// Where load balancers' addresses come from that nodes answer for.
+    #[serde(default)]
+    pub lb_pools: Vec<IpNet>,
     /// The cluster IPs of DNS, for pods' resolv.conf.
     pub dns_addresses: Vec<IpAddr>,
     /// Where DNS asks for names outside the cluster.

@@ -85,6 +85,7 @@ fn agent_config(config: &Config) -> kilter_agent::Config {
         pod_cidrs: config.pod_cidrs.clone(),
         cluster_pod_cidrs: config.cluster_pod_cidrs.clone(),
         service_cidrs: config.service_cidrs.clone(),
+        lb_pools: config.lb_pools.clone(),
         cgroup: config.cgroup.clone(),
         pins: config.pins.clone(),
         ipam: config.directory.join("ipam"),

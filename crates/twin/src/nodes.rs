@@ -153,6 +153,7 @@ fn node_config(
         pod_cidrs: node.pod_cidrs.clone(),
         cluster_pod_cidrs: spec.pod_cidrs.clone(),
         service_cidrs: spec.service_cidrs.clone(),
+        lb_pools: spec.lb_pools.clone(),
         dns_addresses: spec.dns_service_ips(),
         upstream_dns: internet::dns_servers(spec),
         cluster_domain: spec.cluster_domain.clone(),

@@ -125,6 +125,7 @@ impl Node<'_> {
         Expected {
             node: self.name.to_owned(),
             pod_cidrs: self.spec.pod_cidrs.clone(),
+            lb_pools: self.spec.lb_pools.clone(),
             routes: routes.map(|route| (route.prefix, route.next_hop)).collect(),
             settings: kilter_agent::expected_settings(UPLINK, &self.spec.pod_cidrs),
             links: kilter_agent::expected_links(cluster, self.name),

@@ -19,6 +19,9 @@ pub struct Loaded {
     pub rules: BTreeMap<u32, String>,
     /// Service rows.
     pub frontends: Vec<Frontend>,
+    /// Addresses of load balancers for which the node answers.
+    #[serde(default)]
+    pub announced: Vec<IpAddr>,
     /// Routes of the data plane to other nodes' pods.
     pub routes: Vec<Route>,
     /// Pods' links as the data plane has them.

@@ -49,6 +49,7 @@ impl Shop {
         let expected = Expected {
             node: "here".into(),
             pod_cidrs: vec!["10.244.0.0/16".parse().unwrap()],
+            lb_pools: vec!["10.240.255.0/24".parse().unwrap(), "fd00:240::ff00/120".parse().unwrap()],
             routes: routes.map(|route| (route.prefix, route.next_hop)).collect(),
             settings: kilter_agent::expected_settings("eth0", &["10.244.1.0/24".parse().unwrap()]),
             links: kilter_agent::expected_links(&self.list, "here"),

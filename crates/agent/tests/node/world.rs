@@ -92,6 +92,7 @@ impl World {
             pod_cidrs: vec!["10.244.1.0/24".parse().unwrap()],
             cluster_pod_cidrs: vec!["10.244.0.0/16".parse().unwrap()],
             service_cidrs: vec!["10.96.0.0/16".parse().unwrap()],
+            lb_pools: vec!["10.240.255.0/24".parse().unwrap(), "fd00:240::ff00/120".parse().unwrap()],
             cgroup: self.cgroup.0.clone(),
             pins: self.pins.path().join("here"),
             ipam: self.directory.path().join("ipam"),
@@ -351,6 +352,8 @@ pub fn service(name: &str, endpoints: &[(Ipv4Addr, u16)]) -> [Event; 2] {
         locality: Default::default(),
         exposure: Default::default(),
         publish_not_ready: false,
+        distribution: Default::default(),
+        affinity: None,
         external_name: None,
         origin: Origin::Builtin,
     };
@@ -361,6 +364,8 @@ pub fn service(name: &str, endpoints: &[(Ipv4Addr, u16)]) -> [Event; 2] {
         terminating: false,
         node: None,
         pod: None,
+        zone: None,
+        hints: Default::default(),
         hostname: None,
     };
     let slice = EndpointSlice {

@@ -28,6 +28,8 @@ pub struct Expected {
     pub node: String,
     /// The blocks of all pods of the cluster.
     pub pod_cidrs: Vec<IpNet>,
+    /// The pools of load balancers' addresses for which nodes answer.
+    pub lb_pools: Vec<IpNet>,
     /// Routes to other nodes' pods: block and next hop.
     pub routes: BTreeSet<(IpNet, IpAddr)>,
     /// Settings of its namespace, by the names of [`Loaded::settings`].
@@ -72,6 +74,7 @@ pub fn prove(cluster: &Cluster, expected: &Expected, loaded: &Loaded) -> Proof {
     policy::rows(&view, &mut proof);
     policy::flows(&view, &mut proof);
     network::services(&view, &mut proof);
+    network::announced(&view, &mut proof);
     network::endpoints(&view, &mut proof);
     links::links(&view, &mut proof);
     links::neighbours(&view, &mut proof);

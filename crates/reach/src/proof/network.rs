@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 use kilter_model::Protocol;
-use kilter_services::{Compiler, Frontend, Scope};
+use kilter_services::{Announcements, Compiler, Frontend, Scope};
 use kilter_wire::loaded::Route;
 
 use super::{Finding, Proof, Subject, View};
@@ -45,6 +45,21 @@ pub(super) fn services(view: &View<'_>, proof: &mut Proof) {
     }
     for at in loaded.keys().filter(|at| !wanted.contains_key(at)) {
         find(proof, Subject::Service, format!("{at} has a row, and no Service has this port"));
+    }
+}
+
+/// A load balancer's address has one node that answers for it.
+pub(super) fn announced(view: &View<'_>, proof: &mut Proof) {
+    let mut announcements =
+        Announcements::new(view.expected.node.as_str().into(), view.expected.lb_pools.clone());
+    announcements.update(view.cluster, &[]);
+    let (wanted, loaded) = (announcements.owned(), view.loaded.announced.iter().copied().collect::<BTreeSet<_>>());
+    proof.compared.insert("announced addresses", loaded.len() as u64);
+    for address in wanted.difference(&loaded) {
+        find(proof, Subject::Service, format!("the node does not answer for {address} on the node network, and should"));
+    }
+    for address in loaded.difference(&wanted) {
+        find(proof, Subject::Service, format!("the node answers for {address} on the node network, and should not"));
     }
 }
 
