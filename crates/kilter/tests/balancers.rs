@@ -117,5 +117,9 @@ fn load_balancers_have_addresses_on_the_node_network_and_survive_their_nodes() {
     wait_until(PATIENCE, "another node answers", || {
         answers(&twin, "10.240.255.77") && answering(&twin, "10.240.255.77").is_some_and(|now| now != owner)
     });
+    // A pod that starts has its rows before the API knows its address.
+    for workload in ["deployment/web", "deployment/single"] {
+        twin.kubectl(&["rollout", "status", "-n", "shop", workload, "--timeout=60s"]);
+    }
     twin.prove();
 }
