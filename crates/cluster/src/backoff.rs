@@ -56,7 +56,8 @@ impl kube::runtime::utils::Backoff for Backoff {
 }
 
 /// Watches one kind for ever: list, then watch, reconnecting. Errors are logged and retried, so
-/// what comes out is only what happened (see `watcher::Event` for the meaning of a re-list).
+/// what comes out is only what happened (see `watcher::Event` for the meaning of a re-list). Objects come
+/// without `metadata.managedFields`, which are the larger part of many and which nobody here asks for.
 pub fn watch_kind<K>(api: Api<K>) -> impl Stream<Item = watcher::Event<K>> + Send
 where
     K: kube::Resource + Clone + DeserializeOwned + Debug + Send + 'static,
@@ -77,8 +78,9 @@ where
         async move {
             loop {
                 match events.next().await? {
-                    Ok(event) => {
+                    Ok(mut event) => {
                         backoff.reset();
+                        forget_managers(&mut event);
                         return Some((event, (events, backoff)));
                     }
                     Err(error) => {
@@ -94,6 +96,14 @@ where
             }
         }
     })
+}
+
+fn forget_managers<K: kube::Resource>(event: &mut watcher::Event<K>) {
+    use watcher::Event::{Apply, Delete, Init, InitApply, InitDone};
+    match event {
+        Apply(object) | Delete(object) | InitApply(object) => object.meta_mut().managed_fields = None,
+        Init | InitDone => {}
+    }
 }
 
 /// Whether the API refused to watch from a version that it has forgotten, or never had.

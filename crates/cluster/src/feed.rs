@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
+use k8s_openapi::api::core::v1::{Namespace, Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kilter_model::Event;
@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use crate::lean_pod::LeanPod;
 use crate::resource::{Key, Watched, origin};
 use crate::{Resource, watch_kind};
 
@@ -68,7 +69,7 @@ impl Feed {
 pub fn watch(client: Client) -> Feed {
     let (sender, updates) = mpsc::channel(CAPACITY);
     let mut watches = JoinSet::new();
-    watches.spawn(run::<Pod>(client.clone(), sender.clone()));
+    watches.spawn(run::<LeanPod>(client.clone(), sender.clone()));
     watches.spawn(run::<Namespace>(client.clone(), sender.clone()));
     watches.spawn(run::<Node>(client.clone(), sender.clone()));
     watches.spawn(run::<NetworkPolicy>(client.clone(), sender.clone()));
@@ -193,7 +194,7 @@ mod tests {
     use kilter_model::Cluster;
     use serde_json::json;
 
-    fn pod(name: &str, uid: &str, version: &str) -> Pod {
+    fn pod(name: &str, uid: &str, version: &str) -> LeanPod {
         serde_json::from_value(json!({
             "metadata": {"name": name, "namespace": "shop", "uid": uid, "resourceVersion": version},
             "spec": {"containers": [{"name": "c", "image": "i"}]},
@@ -202,7 +203,7 @@ mod tests {
     }
 
     /// Applies the events to the cluster and returns the updates they became.
-    fn feed(known: &mut Known, cluster: &mut Cluster, events: Vec<watcher::Event<Pod>>) -> Vec<Update> {
+    fn feed(known: &mut Known, cluster: &mut Cluster, events: Vec<watcher::Event<LeanPod>>) -> Vec<Update> {
         let mut updates = Vec::new();
         for event in events {
             known.take(event, &mut updates);

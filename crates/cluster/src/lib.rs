@@ -11,6 +11,7 @@ mod connect;
 mod declared;
 mod error;
 mod feed;
+mod lean_pod;
 mod merge;
 mod record;
 mod resource;

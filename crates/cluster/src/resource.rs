@@ -121,18 +121,6 @@ fn namespaced(object: &impl kube::Resource) -> NamespacedName {
     NamespacedName::new(object.namespace().unwrap_or_default(), object.name_any())
 }
 
-impl Watched for core::Pod {
-    const RESOURCE: Resource = Resource::Pods;
-
-    fn key(&self) -> Key {
-        Key::Pod(self.uid().unwrap_or_default().into())
-    }
-
-    fn event(&self, origin: Origin) -> Result<Option<Event>, kilter_objects::Error> {
-        kilter_objects::pod(self, origin).map(|it| Some(Event::Pod(it)))
-    }
-}
-
 impl Watched for core::Namespace {
     const RESOURCE: Resource = Resource::Namespaces;
 

@@ -1,6 +1,6 @@
 use std::fmt::Debug;
 
-use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
+use k8s_openapi::api::core::v1::{Namespace, Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kilter_model::{Cluster, Event};
@@ -10,6 +10,7 @@ use kube::{Api, Client, ResourceExt};
 use serde::de::DeserializeOwned;
 
 use crate::Error;
+use crate::lean_pod::LeanPod;
 use crate::resource::{Watched, origin};
 
 /// A page of a list; as the watches ask for.
@@ -19,7 +20,7 @@ const PAGE: u32 = 500;
 /// kinds are listed one after another's start: each list is consistent in itself.
 pub async fn snapshot(client: &Client) -> Result<Cluster, Error> {
     let (pods, namespaces, nodes, policies, cluster_policies, services, slices) = tokio::try_join!(
-        list::<Pod>(client),
+        list::<LeanPod>(client),
         list::<Namespace>(client),
         list::<Node>(client),
         list::<NetworkPolicy>(client),
