@@ -25,6 +25,10 @@ pub struct Config {
     pub kubeconfig: PathBuf,
     /// The token that callers of the kubelet's API must show.
     pub kubelet_token: String,
+    /// The certificate of those who sign for stand-ins, PEM; programs in pods trust it.
+    pub stand_in_certificate: PathBuf,
+    /// Their key, PEM.
+    pub stand_in_key: PathBuf,
     /// The CNI plugin.
     pub cni_plugin: PathBuf,
     /// The pause program.

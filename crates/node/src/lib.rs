@@ -117,6 +117,11 @@ fn pods_config(config: &Config, client: kube::Client, zone: kilter_dns::Zone) ->
             domain: config.cluster_domain.clone(),
         },
         kubelet_api: kubelet_api(config)?,
+        authority: Some(kilter_pods::StandInAuthority {
+            certificate: config.stand_in_certificate.clone(),
+            key: std::fs::read_to_string(&config.stand_in_key)
+                .with_context(|| format!("read {}", config.stand_in_key.display()))?,
+        }),
         builtin: Some(dns::builtin(zone, config.upstream_dns.clone())),
         honour_initial_delay: config.honour_initial_delay,
         shutdown: DRAIN,

@@ -39,6 +39,8 @@ pub struct Config {
     pub dns: Dns,
     /// The kubelet API.
     pub kubelet_api: KubeletApi,
+    /// Who signs the certificates of stand-ins; `None` makes somebody whom nobody knows.
+    pub authority: Option<StandInAuthority>,
     /// Serves pods whose annotation `kilter.dev/run` names something that this process does
     /// itself (`dns`).
     pub builtin: Option<Builtin>,
@@ -61,6 +63,15 @@ pub struct KubeletApi {
     pub token: String,
     /// Certificate chain and key; `None` makes a self-signed one.
     pub tls: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
+}
+
+/// Who signs the certificates of stand-ins (see [`standin::make_authority`](crate::standin::make_authority)).
+#[derive(Debug)]
+pub struct StandInAuthority {
+    /// The file of its certificate, PEM: programs in pods are pointed to it by `SSL_CERT_FILE`.
+    pub certificate: PathBuf,
+    /// Its key, PEM.
+    pub key: String,
 }
 
 /// A pod that the node process serves itself.

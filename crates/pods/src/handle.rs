@@ -16,7 +16,7 @@ use crate::probe::Prober;
 use crate::registry::Registry;
 use crate::sandbox::Records;
 use crate::services::Services;
-use crate::standin::StandIns;
+use crate::standin::{Authority, StandIns, make_authority};
 use crate::sync::{self, Shared};
 use crate::{dial, kubelet_api, node};
 
@@ -26,6 +26,13 @@ const OWN_PORT_MS: u64 = 1000;
 /// The pods of a node.
 #[derive(Debug)]
 pub struct Pods;
+
+fn authority(config: &Config) -> anyhow::Result<Authority> {
+    match &config.authority {
+        Some(known) => Authority::new(&known.key),
+        None => Authority::new(&make_authority()?.1),
+    }
+}
 
 impl Pods {
     /// Starts everything: adopts or removes what an earlier run left, serves the kubelet API,
@@ -40,7 +47,7 @@ impl Pods {
         let shared = Arc::new(Shared {
             cni,
             records,
-            stand_ins: StandIns::new()?,
+            stand_ins: StandIns::new(authority(&config)?),
             prober: Prober::new()?,
             recorder: Recorder::new(config.client.clone(), "kubelet", Some(&config.node)),
             services: Services::default(),

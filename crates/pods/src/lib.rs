@@ -31,7 +31,7 @@ mod sync;
 mod version;
 mod volumes;
 
-pub use config::{Builtin, BuiltinPod, Config, KubeletApi, Stop};
+pub use config::{Builtin, BuiltinPod, Config, KubeletApi, StandInAuthority, Stop};
 pub use dial::from_pod as dial;
 pub use handle::{Handle, Pods};
 pub use sandbox::Dns;

@@ -148,6 +148,8 @@ fn node_config(
         pins: layout.bpf().join(&node.name),
         kubeconfig: layout.node_kubeconfig(),
         kubelet_token: pki.node_token.clone(),
+        stand_in_certificate: layout.stand_in_certificate(),
+        stand_in_key: layout.stand_in_key(),
         cni_plugin: beside("kilter-cni"),
         pause: beside("kilter-pause"),
         pod_cidrs: node.pod_cidrs.clone(),

@@ -79,6 +79,16 @@ impl Layout {
         self.root.join("pki")
     }
 
+    /// The certificate of those who sign for stand-ins.
+    pub fn stand_in_certificate(&self) -> PathBuf {
+        self.pki().join("stand-ins.crt")
+    }
+
+    /// Their key.
+    pub fn stand_in_key(&self) -> PathBuf {
+        self.pki().join("stand-ins.key")
+    }
+
     /// The kubeconfig by which people reach the API from this machine.
     pub fn admin_kubeconfig(&self) -> PathBuf {
         self.root.join("admin.kubeconfig")

@@ -37,6 +37,10 @@ pub fn create(layout: &Layout, spec: &TwinSpec) -> Result<Pki> {
     for (name, text) in files {
         write_private(&directory.join(name), text)?;
     }
+    // An authority of their own: what a stand-in shows must mean nothing to whoever trusts the API's.
+    let (certificate, key) = kilter_pods::standin::make_authority()?;
+    write_private(&layout.stand_in_certificate(), &certificate)?;
+    write_private(&layout.stand_in_key(), &key)?;
     Ok(pki)
 }
 

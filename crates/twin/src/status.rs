@@ -1,8 +1,10 @@
 //! How a twin is.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Result;
+use futures::future::join_all;
 use k8s_openapi::api::core::v1::Pod;
 use kilter_model::{Cluster, PodPhase};
 use kilter_wire::control::NodeStatus;
@@ -114,15 +116,20 @@ pub async fn status(name: &str) -> Result<Status> {
     {
         crate::why::explain(&client, &mut pods).await;
     }
+    let mut scheduled: BTreeMap<&str, usize> = BTreeMap::new();
+    for node in cluster.iter().flat_map(Cluster::pods).filter_map(|pod| pod.node.as_deref()) {
+        *scheduled.entry(node).or_default() += 1;
+    }
+    // All at once: one that hangs must not delay what the others say.
+    let plans = spec.node_plans();
+    let said = join_all(plans.iter().map(|node| node_says(&layout, &node.name))).await;
     let mut nodes = Vec::new();
-    for node in spec.node_plans() {
-        let said = node_says(&layout, &node.name).await;
+    for (node, said) in plans.into_iter().zip(said) {
         let known = cluster.as_ref().and_then(|c| c.node(&node.name));
-        let here = |c: &Cluster| c.pods().filter(|p| p.node.as_deref() == Some(&node.name)).count();
         nodes.push(NodeState {
             running: said.is_some(),
             restarts: restarts.get(&node.name).copied().unwrap_or_default(),
-            pods: cluster.as_ref().map_or(0, here),
+            pods: scheduled.get(node.name.as_str()).copied().unwrap_or_default(),
             ready: known.map(|n| n.ready && said.as_ref().is_some_and(|s| s.ready)),
             name: node.name,
         });
@@ -166,6 +173,8 @@ const PROCESS: &str = "kilter://process";
 /// Says which containers are no stand-ins; none when the API does not answer.
 async fn name_real_containers(client: &kube::Client, pods: &mut [PodState]) {
     let Ok(listed) = Api::<Pod>::all(client.clone()).list(&ListParams::default()).await else { return };
+    let mut by_name: BTreeMap<String, &mut PodState> =
+        pods.iter_mut().map(|pod| (pod.name.clone(), pod)).collect();
     for object in listed {
         let statuses = object.status.iter().flat_map(|status| {
             status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten())
@@ -173,7 +182,7 @@ async fn name_real_containers(client: &kube::Client, pods: &mut [PodState]) {
         let real: Vec<_> =
             statuses.filter(|status| status.image_id == PROCESS).map(|status| status.name.clone()).collect();
         let name = format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any());
-        if let Some(pod) = pods.iter_mut().find(|pod| !real.is_empty() && pod.name == name) {
+        if let Some(pod) = by_name.get_mut(&name) {
             pod.real = real;
         }
     }

@@ -6,29 +6,35 @@ mod sources;
 pub use sources::{Source, Sources};
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Container, EnvFromSource, EnvVar, Pod, Service};
 
 use resource::resource;
 
+/// Where OpenSSL and rustls' native roots look first; curl, wget and Python ask one of them.
+const TRUSTED: &str = "SSL_CERT_FILE";
 /// Where this machine's programs are, in case the container says nothing.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The variables of a container: its Services', those of whole ConfigMaps and Secrets, then its
-/// own, which may refer to them. Also what of them is missing though it is not optional.
+/// own, which may refer to them. Also what of them is missing though it is not optional. `trusted` is the
+/// file of certificates that its programs trust.
 pub fn environment(
     pod: &Pod,
     container: &Container,
     hostname: &str,
     services: &[Arc<Service>],
     sources: &Sources,
+    trusted: Option<&Path>,
 ) -> (BTreeMap<String, String>, Vec<String>) {
     let mut all = BTreeMap::from([
         ("PATH".to_owned(), PATH.to_owned()),
         ("HOSTNAME".to_owned(), hostname.to_owned()),
         ("HOME".to_owned(), "/root".to_owned()),
     ]);
+    all.extend(trusted.map(|file| (TRUSTED.to_owned(), file.display().to_string())));
     let mut missing = Vec::new();
     for service in services {
         service_variables(service, &mut all);
@@ -205,7 +211,8 @@ mod tests {
             json!({"metadata": {"name": "h"}, "spec": {"clusterIP": "None", "ports": [{"port": 1}]}});
         let services = [service, headless].map(|it| Arc::new(serde_json::from_value::<Service>(it).unwrap()));
         let sources = Sources::with(Source::Secret("s".into()), &[("k", "hidden")]);
-        let (all, missing) = environment(&pod, &container, "web-0", &services, &sources);
+        let (all, missing) = environment(&pod, &container, "web-0", &services, &sources, Some(Path::new("/ca.crt")));
+        assert_eq!(all.get("SSL_CERT_FILE").map(String::as_str), Some("/ca.crt"));
         assert_eq!(missing, ["configmap \"m\" not found", "couldn't find key none in secret \"s\""]);
         let get = |key: &str| all.get(key).map(String::as_str);
         assert_eq!(get("DB"), Some("tcp://10.96.0.7:5432/$x/$(NONE)/$"));

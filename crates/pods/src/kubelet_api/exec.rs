@@ -64,8 +64,9 @@ async fn stand_in(shared: &Shared, entry: &Entry, container: &ContainerView, san
     };
     let sources = Sources::fetch(&shared.config.client, &entry.pod, &container.declared).await;
     let services = shared.services.linked(&entry.pod);
+    let trusted = shared.config.authority.as_ref().map(|authority| authority.certificate.as_path());
     let (environment, _) =
-        environment(&entry.pod, &container.declared, &sandbox.hostname, &services, &sources);
+        environment(&entry.pod, &container.declared, &sandbox.hostname, &services, &sources, trusted);
     Interior { place, environment, working_dir: "/".into(), user: None }
 }
 

@@ -28,6 +28,8 @@ pub struct Plan {
     pub hostname: String,
     /// The Services whose variables it gets.
     pub services: Vec<Arc<Service>>,
+    /// The file of certificates that it trusts.
+    pub trusted: Option<PathBuf>,
     /// The pod's namespaces and files.
     pub place: Place,
     /// The directory of the pod's state.
@@ -68,7 +70,7 @@ impl Plan {
         let config = |message| NotStarted::new(CONFIG, message);
         let sources = Sources::fetch(&self.client, &self.pod, &self.container).await;
         let (environment, missing) =
-            environment(&self.pod, &self.container, &self.hostname, &self.services, &sources);
+            environment(&self.pod, &self.container, &self.hostname, &self.services, &sources, self.trusted.as_deref());
         if let Some(first) = missing.into_iter().next() {
             return Err(config(first));
         }

@@ -3,6 +3,7 @@
 //! All pods of a node are served by tasks of the node process. Only the sockets are the pod's:
 //! they are opened by a thread that has entered its network namespace.
 
+mod authority;
 mod behaviour;
 mod failures;
 mod grpc;
@@ -17,6 +18,7 @@ mod tcp;
 pub(crate) mod tls;
 mod udp;
 
+pub use authority::{Authority, make_authority};
 pub use behaviour::Behaviour;
 pub use failures::{Failures, PROBE_HEADER};
 pub use ports::{Clash, Port, Ports, resolve as resolve_port};

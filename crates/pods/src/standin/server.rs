@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::authority::{Authority, Certificates};
 use super::open::{self, Socket};
 use super::ports::Port;
 use super::behaviour::{Behaviour, Errors};
@@ -19,25 +20,29 @@ use crate::logs::Log;
 /// What all stand-ins of a node share.
 #[derive(Debug, Clone)]
 pub struct StandIns {
-    tls: Arc<rustls::ServerConfig>,
+    authority: Arc<Authority>,
 }
 
 impl StandIns {
-    /// Makes the certificate that stand-ins show to whoever speaks TLS.
-    pub fn new() -> anyhow::Result<Self> {
-        Ok(Self { tls: tls::self_signed(vec!["kilter-stand-in".into()])? })
+    /// Stand-ins whose certificates are of this authority.
+    pub fn new(authority: Authority) -> Self {
+        Self { authority: Arc::new(authority) }
     }
 
     /// The server of one pod, with no port open yet.
-    pub fn pod(&self, identity: Identity, netns: PathBuf, behaviour: Behaviour) -> PodServer {
-        PodServer {
+    ///
+    /// # Errors
+    /// When TLS cannot be set up.
+    pub fn pod(&self, identity: Identity, netns: PathBuf, behaviour: Behaviour) -> anyhow::Result<PodServer> {
+        let certificates = Certificates::new(self.authority.clone(), identity.addresses.clone());
+        Ok(PodServer {
+            tls: tls::choosing(Arc::new(certificates))?,
             identity: Arc::new(identity),
             netns,
-            tls: self.tls.clone(),
             behaviour: watch::Sender::new(behaviour),
             pace: Pace::default(),
             open: BTreeMap::new(),
-        }
+        })
     }
 }
 

@@ -168,7 +168,7 @@ impl Worker {
             node: config.node.as_str().into(),
             addresses: record.addresses.clone(),
         };
-        let server = self.shared.stand_ins.pod(identity, sandbox.netns(), self.behaviour());
+        let server = self.shared.stand_ins.pod(identity, sandbox.netns(), self.behaviour())?;
         Ok((server, self.start_builtin(sandbox).await?))
     }
 

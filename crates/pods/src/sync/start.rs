@@ -94,6 +94,7 @@ impl Worker {
             container: container.declared.clone(),
             hostname: running.hostname.clone(),
             services: self.shared.services.linked(&self.pod),
+            trusted: self.shared.config.authority.as_ref().map(|authority| authority.certificate.clone()),
             place: Place {
                 pause: running.sandbox.process.pid(),
                 netns: running.sandbox.netns(),

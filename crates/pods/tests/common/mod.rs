@@ -142,6 +142,7 @@ impl TestNode {
             pause: env!("CARGO_BIN_EXE_kilter-pause").into(),
             cni_bin: self.dir.path().join("cni"),
             cni_conf: json!({"cniVersion": "1.1.0", "name": "test", "type": "fake-cni"}),
+            authority: None,
             dns: Dns { servers: vec!["10.96.0.10".parse().unwrap()], domain: "cluster.local".into() },
             kubelet_api: KubeletApi {
                 listen: format!("{NODE_IP}:0").parse().unwrap(),
