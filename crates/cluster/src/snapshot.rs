@@ -1,5 +1,6 @@
 use std::fmt::Debug;
 
+use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::{Namespace, Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
@@ -18,7 +19,11 @@ const PAGE: u32 = 500;
 
 /// A fresh list of everything that the model holds, not through any watch or cache of ours. The
 /// kinds are listed one after another's start: each list is consistent in itself.
-pub async fn snapshot(client: &Client) -> Result<Cluster, Error> {
+pub fn snapshot(client: &Client) -> BoxFuture<'_, Result<Cluster, Error>> {
+    Box::pin(list_all(client))
+}
+
+async fn list_all(client: &Client) -> Result<Cluster, Error> {
     let (pods, namespaces, nodes, policies, cluster_policies, services, slices) = tokio::try_join!(
         list::<LeanPod>(client),
         list::<Namespace>(client),

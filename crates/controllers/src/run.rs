@@ -1,6 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use ipnet::IpNet;
 use kube::Client;
 use tokio::sync::Semaphore;
@@ -49,7 +50,11 @@ pub(crate) trait Reconcile: Send + Sync + 'static {
 /// Runs all controllers until `config.stop` is cancelled; what they are in the middle of is
 /// finished first. Dropping the future ends them at once, which harms nothing: whoever runs next
 /// looks at what is there. Errors of single objects are logged and tried again.
-pub async fn run(client: Client, config: Config) -> Result<(), Error> {
+pub fn run(client: Client, config: Config) -> BoxFuture<'static, Result<(), Error>> {
+    Box::pin(run_all(client, config))
+}
+
+async fn run_all(client: Client, config: Config) -> Result<(), Error> {
     let context = Context::new(client);
     let mut watches = JoinSet::new();
     let mut work = JoinSet::new();

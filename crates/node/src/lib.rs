@@ -14,6 +14,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use futures::future::BoxFuture;
 use kilter_netns::NetNs;
 use kilter_pods::{KubeletApi, Pods};
 use rustls_pki_types::pem::PemObject;
@@ -52,7 +53,11 @@ pub struct Node {
 
 impl Node {
     /// Starts the node's parts, the network before the pods.
-    pub async fn start(config: Config) -> Result<Self> {
+    pub fn start(config: Config) -> BoxFuture<'static, Result<Self>> {
+        Box::pin(Self::begin(config))
+    }
+
+    async fn begin(config: Config) -> Result<Self> {
         kilter_cluster::install_crypto();
         let client = kilter_cluster::connect(&config.kubeconfig).await?;
         let zone = dns::zone(&config)?;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
+use futures::future::BoxFuture;
 use kilter_cluster::Recorder;
 use kilter_model::Protocol;
 use kilter_wire::control::{Outcome, Probe, ProbeResult};
@@ -38,7 +39,11 @@ impl Pods {
     /// Starts everything: adopts or removes what an earlier run left, serves the kubelet API,
     /// registers the node and follows its pods. Needs a Tokio runtime whose threads are all in the
     /// node's network namespace.
-    pub async fn start(config: Config) -> anyhow::Result<Handle> {
+    pub fn start(config: Config) -> BoxFuture<'static, anyhow::Result<Handle>> {
+        Box::pin(Self::begin(config))
+    }
+
+    async fn begin(config: Config) -> anyhow::Result<Handle> {
         raise_open_files();
         let cni = Cni::new(config.cni_bin.clone(), &config.cni_conf)?;
         let records = Records::open(&config.state_dir)

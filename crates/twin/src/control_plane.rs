@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use futures::future::LocalBoxFuture;
 use kilter_apiserver::pki::{Pki, certificates, kubeconfig};
 use kilter_apiserver::{ApiServer, Config, Kubelet, Token};
 use kilter_netns::NetNs;
@@ -50,7 +51,11 @@ fn port_file(layout: &Layout) -> PathBuf {
 }
 
 /// Serves until the process is told to stop.
-pub async fn run(spec: &TwinSpec, sockets: Sockets) -> Result<()> {
+pub fn run(spec: &TwinSpec, sockets: Sockets) -> LocalBoxFuture<'_, Result<()>> {
+    Box::pin(serve(spec, sockets))
+}
+
+async fn serve(spec: &TwinSpec, sockets: Sockets) -> Result<()> {
     let mut termination = Termination::catch()?;
     kilter_cluster::install_crypto();
     let layout = Layout::new(&spec.name);

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use futures::future::LocalBoxFuture;
 use k8s_openapi::api::core::v1::Node;
 use kilter_apiserver::pki::Pki;
 use kilter_model::Cluster;
@@ -24,7 +25,11 @@ const NODES_READY: Duration = Duration::from_secs(30);
 
 /// Adds a node to a twin that runs, and waits until it is ready. The number of one that was removed is
 /// used again, so its addresses are too.
-pub async fn add(name: &str) -> Result<NodePlan> {
+pub fn add(name: &str) -> LocalBoxFuture<'_, Result<NodePlan>> {
+    Box::pin(add_node(name))
+}
+
+async fn add_node(name: &str) -> Result<NodePlan> {
     let spec = crate::running(name)?;
     let layout = Layout::new(name);
     let _lock = Lock::take(&layout)?;
@@ -51,7 +56,11 @@ async fn make(layout: &Layout, spec: &TwinSpec, node: &NodePlan) -> Result<()> {
 
 /// Removes a node from a twin that runs: its pods end, and those that belong to a workload are made anew
 /// elsewhere.
-pub async fn remove(name: &str, node: &str) -> Result<()> {
+pub fn remove<'a>(name: &'a str, node: &'a str) -> LocalBoxFuture<'a, Result<()>> {
+    Box::pin(remove_node(name, node))
+}
+
+async fn remove_node(name: &str, node: &str) -> Result<()> {
     let spec = crate::running(name)?;
     let layout = Layout::new(name);
     let _lock = Lock::take(&layout)?;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Result;
-use futures::future::join_all;
+use futures::future::{LocalBoxFuture, join_all};
 use k8s_openapi::api::core::v1::Pod;
 use kilter_model::{Cluster, PodPhase};
 use kilter_wire::control::NodeStatus;
@@ -97,7 +97,11 @@ impl PodState {
 
 /// Asks processes and API of a twin how they are. An API that does not answer is not an error: it
 /// is the answer.
-pub async fn status(name: &str) -> Result<Status> {
+pub fn status(name: &str) -> LocalBoxFuture<'_, Result<Status>> {
+    Box::pin(ask(name))
+}
+
+async fn ask(name: &str) -> Result<Status> {
     check_name(name)?;
     let layout = Layout::new(name);
     let Some(spec) = crate::read_spec(&layout) else { return Err(no_such_twin(name)) };

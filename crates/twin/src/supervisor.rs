@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use futures::future::LocalBoxFuture;
 use rustix::process::{Pid, PidfdFlags, WaitOptions, pidfd_open, waitpid};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -91,7 +92,11 @@ pub fn restarts(layout: &Layout) -> BTreeMap<String, u32> {
 }
 
 /// Looks after the processes of a twin until told to stop.
-pub async fn run(spec: &TwinSpec) -> Result<()> {
+pub fn run(spec: &TwinSpec) -> LocalBoxFuture<'_, Result<()>> {
+    Box::pin(supervise(spec))
+}
+
+async fn supervise(spec: &TwinSpec) -> Result<()> {
     let mut termination = Termination::catch()?;
     let layout = Layout::new(&spec.name);
     let cgroups = CgroupTree::of(&spec.name)?;

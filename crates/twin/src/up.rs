@@ -9,6 +9,7 @@ use kilter_apiserver::pki::Pki;
 use kilter_cluster::Update;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kilter_model::Cluster;
+use futures::future::LocalBoxFuture;
 use futures::{StreamExt, TryStreamExt, stream};
 use kube::ResourceExt;
 use kube::api::{ListParams, Patch, PatchParams};
@@ -87,7 +88,11 @@ impl Summary {
 
 /// Brings a twin up. Where that fails before the objects are applied, or is interrupted, nothing
 /// is left behind; where pods are not ready in time the twin stays, for a person to look at.
-pub async fn up(mut options: UpOptions, progress: &mut (dyn FnMut(Step) + Send)) -> Result<Summary> {
+pub fn up(options: UpOptions, progress: &mut (dyn FnMut(Step) + Send)) -> LocalBoxFuture<'_, Result<Summary>> {
+    Box::pin(bring_up(options, progress))
+}
+
+async fn bring_up(mut options: UpOptions, progress: &mut (dyn FnMut(Step) + Send)) -> Result<Summary> {
     // Before anything is made, so that nothing is made that an interruption would leave.
     let mut termination = Termination::catch()?;
     options.spec.validate(&host::addresses())?;

@@ -10,6 +10,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use futures::future::LocalBoxFuture;
 use kilter_model::Cluster;
 use kilter_reach::proof::{Expected, Finding, Proof};
 use kilter_twin::{Layout, NodeClient, TwinSpec, UPLINK, UsageError};
@@ -56,7 +57,15 @@ pub struct NodeProof {
 }
 
 /// Proves the nodes of a twin, or one of them.
-pub async fn prove(spec: &TwinSpec, only: Option<&str>, options: &Options) -> Result<ProofReport> {
+pub fn prove<'a>(
+    spec: &'a TwinSpec,
+    only: Option<&'a str>,
+    options: &'a Options,
+) -> LocalBoxFuture<'a, Result<ProofReport>> {
+    Box::pin(run(spec, only, options))
+}
+
+async fn run(spec: &TwinSpec, only: Option<&str>, options: &Options) -> Result<ProofReport> {
     let layout = Layout::new(&spec.name);
     let client = kilter_cluster::connect(&layout.admin_kubeconfig()).await?;
     let names: Vec<String> = spec.node_plans().into_iter().map(|node| node.name).collect();

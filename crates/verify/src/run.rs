@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use anyhow::Result;
+use futures::future::LocalBoxFuture;
 use kilter_twin::TwinSpec;
 
 use crate::judge::Judged;
@@ -14,7 +15,11 @@ use crate::session::{Options, Session};
 ///
 /// Disagreements are tried once more against another fresh list: between list and packet the
 /// cluster may have changed under the run, and what persists is what counts.
-pub async fn verify(spec: &TwinSpec, options: &Options) -> Result<Report> {
+pub fn verify<'a>(spec: &'a TwinSpec, options: &'a Options) -> LocalBoxFuture<'a, Result<Report>> {
+    Box::pin(run(spec, options))
+}
+
+async fn run(spec: &TwinSpec, options: &Options) -> Result<Report> {
     let started = Instant::now();
     let mut session = Session::open(spec, options).await?;
     let trials = plan_sample(&session.settled().await?, options.sample);
