@@ -2,7 +2,7 @@ use std::cell::{OnceCell, RefCell};
 use std::sync::Arc;
 
 use kilter_manifests::{Error, Lines, Loaded, Object};
-use kilter_model::{Cluster, Event, NamespacedName, NetworkPolicy, Origin, Pod};
+use kilter_model::{Cluster, NamespacedName, Origin, Pod};
 use kilter_objects::value;
 use kilter_reach::diff::{Kind, compare};
 use kilter_reach::{Connection, Options, Permitted, connections};
@@ -47,13 +47,9 @@ impl<'a> Context<'a> {
         self.connections.get_or_init(|| connections(&self.cluster, self.options))
     }
 
-    /// What would be permitted if these policies were so.
-    pub fn connections_with(&self, policies: Vec<NetworkPolicy>) -> Vec<Connection> {
-        let mut cluster = self.cluster.clone();
-        for policy in policies {
-            cluster.apply(Event::NetworkPolicy(policy));
-        }
-        connections(&cluster, self.options)
+    /// What would be permitted if the cluster were so.
+    pub fn connections_of(&self, cluster: &Cluster) -> Vec<Connection> {
+        connections(cluster, self.options)
     }
 }
 

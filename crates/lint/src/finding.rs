@@ -40,7 +40,7 @@ rules! {
     TARGET_PORT_UNDECLARED "KLT011" "target-port-undeclared"
         "A Service's target port is none of its pods' ports."
     BACKEND_MISSING "KLT012" "backend-missing"
-        "An Ingress or HTTPRoute leads to a Service or port that is not there."
+        "An Ingress or a route leads to a Service or port that is not there."
     PORT_TWICE "KLT020" "port-twice"
         "Two containers of one pod listen on the same port."
     PROBE_PORT_UNDECLARED "KLT021" "probe-port-undeclared"
@@ -90,13 +90,15 @@ pub struct Finding {
     pub message: String,
     /// Connections that do not work because of it.
     pub breaks: Vec<String>,
+    /// Connections that work because of it, and were to be refused.
+    pub lets_through: Vec<String>,
     /// What mends it, where that is certain.
     pub fix: Option<Fix>,
 }
 
 impl Finding {
     pub(crate) fn new(rule: &'static Rule, origin: Origin, object: &str, message: String) -> Self {
-        Self { rule, origin, object: object.to_owned(), message, breaks: vec![], fix: None }
+        Self { rule, origin, object: object.to_owned(), message, breaks: vec![], lets_through: vec![], fix: None }
     }
 
     pub(crate) fn order(&self) -> (Severity, &Origin, &str, &str) {
@@ -110,6 +112,9 @@ impl fmt::Display for Finding {
         writeln!(f, "{}: {id} {name}: {}", self.origin, self.message)?;
         for connection in &self.breaks {
             writeln!(f, "    breaks: {connection}")?;
+        }
+        for connection in &self.lets_through {
+            writeln!(f, "    lets through: {connection}")?;
         }
         self.fix.as_ref().map_or(Ok(()), |it| write!(f, "{it}"))
     }

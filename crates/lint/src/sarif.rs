@@ -47,6 +47,9 @@ fn result(finding: &Finding) -> Value {
     for connection in &finding.breaks {
         text += &format!("\nBreaks: {connection}");
     }
+    for connection in &finding.lets_through {
+        text += &format!("\nLets through: {connection}");
+    }
     if let Some(fix) = &finding.fix {
         text += &format!("\n{}", fix.to_string().trim());
     }

@@ -89,6 +89,29 @@ fn klt003_and_klt104_are_about_cluster_policies_too() {
 }
 
 #[test]
+fn a_slip_in_a_cluster_policy_is_told_with_what_it_breaks_and_lets_through() {
+    let pods = |app: &str| format!("{{pods: {{namespaceSelector: {{}}, podSelector: {{matchLabels: {{app: {app}}}}}}}}}");
+    let only = |yaml: &str, id: &str| check(yaml).into_iter().find(|it| it.rule.id == id).expect("found");
+    let deny = policy("deny", "{podSelector: {}, policyTypes: [Ingress]}");
+    let rule = |action: &str, subject: &str, fields: (&str, &str), peer: &str| {
+        let (field, side) = fields;
+        let rules = format!("{field}: [{{action: {action}, {side}: [{{networks: [192.0.2.0/24]}}, {}]}}]", pods(peer));
+        let rules = if field == "ingress" { rules.replace("{networks: [192.0.2.0/24]}, ", "") } else { rules };
+        cluster_policy("c", &format!("{{tier: Admin, priority: 1, subject: {}, {rules}}}", pods(subject)))
+    };
+    let web_to_db = ["shop/web[Pod] => shop/db[Pod] : All Connections"];
+    let finding = only(&with_pods(&[deny, rule("Accept", "db", ("ingress", "from"), "wep")]), "KLT002");
+    assert_eq!((&finding.breaks[..], finding.lets_through.len()), (&web_to_db.map(String::from)[..], 0), "{finding}");
+    for (subject, peer, id) in [("wep", "db", "KLT001"), ("db", "wep", "KLT002")] {
+        let finding = only(&with_pods(&[rule("Deny", subject, ("egress", "to"), peer)]), id);
+        assert!(finding.breaks.is_empty(), "{finding}");
+        let from_to = if subject == "db" { "shop/db[Pod] => shop/web[Pod] : All Connections" } else { web_to_db[0] };
+        assert!(finding.lets_through.iter().any(|it| it == from_to), "{finding}");
+        assert!(finding.to_string().contains(&format!("lets through: {from_to}")), "{finding}");
+    }
+}
+
+#[test]
 fn a_slip_with_two_meanings_is_not_put_right() {
     let two = "{apiVersion: v1, kind: Pod, metadata: {name: webs, labels: {app: webs}}, spec: {containers: [{name: a, image: a}]}}\n---\n";
     let slip = policy("a", "{podSelector: {matchLabels: {app: webz}}}");

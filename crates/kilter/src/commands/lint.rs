@@ -71,6 +71,7 @@ fn as_json(finding: &Finding) -> Value {
         "line": line,
         "message": finding.message,
         "breaks": finding.breaks,
+        "letsThrough": finding.lets_through,
         "fix": finding.fix,
     })
 }

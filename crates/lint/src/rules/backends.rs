@@ -1,4 +1,4 @@
-//! KLT012: what an Ingress or HTTPRoute leads to.
+//! KLT012: what an Ingress or a route of Gateway API leads to.
 
 use kilter_manifests::Object;
 use kilter_model::NamespacedName;
@@ -7,6 +7,9 @@ use serde_json::Value;
 use crate::Finding;
 use crate::context::{Context, name, title};
 use crate::finding::BACKEND_MISSING;
+
+/// The kinds of Gateway API whose rules name backends.
+const ROUTES: [&str; 5] = ["HTTPRoute", "GRPCRoute", "TLSRoute", "TCPRoute", "UDPRoute"];
 
 pub fn check(context: &Context<'_>) -> Vec<Finding> {
     let mut found = vec![];
@@ -19,7 +22,7 @@ pub fn check(context: &Context<'_>) -> Vec<Finding> {
             found.extend(judge(context, object, &pointer, &service, port));
         }
     }
-    for object in context.of_kind("HTTPRoute") {
+    for object in ROUTES.into_iter().flat_map(|kind| context.of_kind(kind)) {
         for pointer in route_backends(&object.value) {
             let backend = object.value.pointer(&pointer).unwrap_or(&Value::Null);
             let text = |key: &str| backend.get(key).and_then(Value::as_str);

@@ -14,7 +14,6 @@ use crate::context::Context;
 
 pub fn check(context: &Context<'_>) -> Vec<Finding> {
     let selectors::Found { mut findings, broken } = selectors::check(context);
-    findings.extend(cluster_selectors::check(context));
     findings.extend(one_sided::check(context, &broken));
     findings.extend(dns::check(context));
     findings.extend(services::check(context, &broken));

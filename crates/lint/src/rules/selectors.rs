@@ -1,15 +1,17 @@
-//! KLT001 and KLT002: selectors of NetworkPolicies that match nothing, and what they were meant to match.
+//! KLT001 and KLT002: selectors of policies that match nothing, and what they were meant to match.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kilter_manifests::Object;
 use kilter_model::{
-    Labels, NamespacedName, NetworkPolicy, Operator, Peer, Pod, PolicyRule, Requirement, Selector,
+    Cluster, Direction, Event, Labels, NamespacedName, NetworkPolicy, Operator, Peer, Pod, PolicyRule, Requirement,
+    Selector,
 };
 use kilter_reach::Connection;
 use kilter_reach::why::is_slip;
 
+use super::cluster_selectors;
 use crate::context::{Context, name, opened, title};
 use crate::finding::{PEER_MATCHES_NOTHING, POLICY_SELECTS_NOTHING};
 use crate::{Finding, Fix};
@@ -21,54 +23,123 @@ pub struct Found {
 }
 
 /// A finding, and how a slip behind it is put right.
-struct Slip {
-    finding: Finding,
-    mend: Option<Mend>,
+pub(super) struct Slip {
+    pub finding: Finding,
+    pub mend: Option<Mend>,
 }
 
 /// One selector of one policy as it was meant.
-struct Mend {
-    policy: NamespacedName,
+pub(super) struct Mend {
+    pub policy: Policy,
     /// Of this peer, else of the policy itself.
-    at: Option<PeerAt>,
-    selector: Selector,
+    pub at: Option<PeerAt>,
+    pub selector: Selector,
+}
+
+/// Which policy.
+#[derive(PartialEq, Eq)]
+pub(super) enum Policy {
+    /// A NetworkPolicy.
+    Namespaced(NamespacedName),
+    /// A ClusterNetworkPolicy.
+    Cluster(Arc<str>),
+}
+
+/// Where a peer stands in its policy, as the model has it.
+#[derive(Clone, Copy)]
+pub(super) struct PeerAt {
+    pub direction: Direction,
+    pub rule: usize,
+    pub peer: usize,
 }
 
 /// Puts all slips right at once, for one may hide another; a slip breaks what would not be opened
-/// without its mending.
+/// without its mending, and one of a cluster policy lets through what would not be refused.
 pub fn check(context: &Context<'_>) -> Found {
     let mut slips = find(context);
+    slips.extend(cluster_selectors::find(context));
     let mends: Vec<&Mend> = slips.iter().filter_map(|it| it.mend.as_ref()).collect();
     if mends.is_empty() {
         return Found { findings: slips.into_iter().map(|it| it.finding).collect(), broken: vec![] };
     }
-    let whole = context.connections_with(mended(context, &mends));
+    let whole = context.connections_of(&mended(context, &mends));
     let broken = opened(context.connections(), &whole);
-    let breaks: Vec<Vec<String>> = (0..mends.len())
+    let effects: Vec<(Vec<String>, Vec<String>)> = mends
+        .iter()
         .map(|left_out| {
-            let others: Vec<&Mend> =
-                mends.iter().enumerate().filter(|(i, _)| *i != left_out).map(|(_, it)| *it).collect();
-            let without = context.connections_with(mended(context, &others));
-            opened(&without, &whole).iter().map(ToString::to_string).collect()
+            let others: Vec<&Mend> = mends.iter().filter(|it| !std::ptr::eq(**it, *left_out)).copied().collect();
+            let without = context.connections_of(&mended(context, &others));
+            let breaks = lines(&opened(&without, &whole));
+            match left_out.policy {
+                Policy::Cluster(_) => (breaks, lines(&opened(&whole, &without))),
+                // That its pods are open is said once for all of them (KLT101).
+                Policy::Namespaced(_) => (breaks, vec![]),
+            }
         })
         .collect();
     let slipped = slips.iter_mut().filter(|it| it.mend.is_some());
-    slipped.zip(breaks).for_each(|(slip, breaks)| slip.finding.breaks = breaks);
+    for (slip, (breaks, lets_through)) in slipped.zip(effects) {
+        slip.finding.breaks = breaks;
+        slip.finding.lets_through = lets_through;
+    }
     Found { findings: slips.into_iter().map(|it| it.finding).collect(), broken }
 }
 
-/// The policies that these mends change.
-fn mended(context: &Context<'_>, mends: &[&Mend]) -> Vec<NetworkPolicy> {
-    let mut changed: BTreeMap<&NamespacedName, NetworkPolicy> = BTreeMap::new();
+fn lines(connections: &[Connection]) -> Vec<String> {
+    connections.iter().map(ToString::to_string).collect()
+}
+
+/// The cluster with its policies as they were meant.
+fn mended(context: &Context<'_>, mends: &[&Mend]) -> Cluster {
+    let mut cluster = context.cluster.clone();
     for mend in mends {
-        let Some(policy) = context.cluster.policy(&mend.policy) else { continue };
-        let policy = changed.entry(&mend.policy).or_insert_with(|| policy.clone());
-        match &mend.at {
-            None => policy.pod_selector = mend.selector.clone(),
-            Some(at) => set_peer(policy, at, &mend.selector),
+        if let Some(event) = mend.event(&cluster) {
+            cluster.apply(event);
         }
     }
-    changed.into_values().collect()
+    cluster
+}
+
+impl Mend {
+    /// The policy as it was meant, of a cluster in which others may be put right already.
+    fn event(&self, cluster: &Cluster) -> Option<Event> {
+        match &self.policy {
+            Policy::Namespaced(name) => {
+                let mut policy = cluster.policy(name)?.clone();
+                match &self.at {
+                    None => policy.pod_selector = self.selector.clone(),
+                    Some(at) => {
+                        let rules = match at.direction {
+                            Direction::Ingress => &mut policy.ingress,
+                            Direction::Egress => &mut policy.egress,
+                        };
+                        self.set_peer(rules.as_mut()?.get_mut(at.rule)?, at);
+                    }
+                }
+                Some(Event::NetworkPolicy(policy))
+            }
+            Policy::Cluster(name) => {
+                let mut policy = cluster.cluster_policy(name)?.clone();
+                match &self.at {
+                    None => policy.subject.pods = self.selector.clone(),
+                    Some(at) => {
+                        let rules = match at.direction {
+                            Direction::Ingress => &mut policy.ingress,
+                            Direction::Egress => &mut policy.egress,
+                        };
+                        self.set_peer(&mut rules.get_mut(at.rule)?.matches, at);
+                    }
+                }
+                Some(Event::ClusterNetworkPolicy(policy))
+            }
+        }
+    }
+
+    fn set_peer(&self, rule: &mut PolicyRule, at: &PeerAt) {
+        if let Some(Peer::Pods { pods, .. }) = rule.peers.as_mut().and_then(|it| it.get_mut(at.peer)) {
+            *pods = self.selector.clone();
+        }
+    }
 }
 
 fn find(context: &Context<'_>) -> Vec<Slip> {
@@ -80,10 +151,10 @@ fn find(context: &Context<'_>) -> Vec<Slip> {
             continue;
         }
         found.extend(subject(context, object, policy));
-        for (field, side, rules) in [("ingress", "from", &policy.ingress), ("egress", "to", &policy.egress)] {
-            for (i, rule) in rules.iter().flatten().enumerate() {
+        for direction in [Direction::Ingress, Direction::Egress] {
+            for (i, rule) in policy.rules(direction).unwrap_or_default().iter().enumerate() {
                 for (j, peer) in rule.peers.iter().flatten().enumerate() {
-                    let at = PeerAt { field, side, rule: i, peer: j };
+                    let at = PeerAt { direction, rule: i, peer: j };
                     found.extend(peer_of(context, object, policy, &at, peer));
                 }
             }
@@ -111,15 +182,6 @@ fn subject(context: &Context<'_>, object: &Object, policy: &NetworkPolicy) -> Op
     Some(Slip { finding, mend: mend(policy, None, selector) })
 }
 
-/// Where a peer stands in its policy.
-#[derive(Clone, Copy)]
-struct PeerAt {
-    field: &'static str,
-    side: &'static str,
-    rule: usize,
-    peer: usize,
-}
-
 fn peer_of(
     context: &Context<'_>,
     object: &Object,
@@ -138,10 +200,11 @@ fn peer_of(
     let message = format!(
         "{} names a peer that is no pod: nothing in {places} has {pods} ({} rule {})",
         title(&object.value),
-        at.field,
+        at.direction,
         at.rule + 1
     );
-    let pointer = format!("/spec/{}/{}/{}/{}/podSelector", at.field, at.rule, at.side, at.peer);
+    let (field, side) = fields(at.direction);
+    let pointer = format!("/spec/{field}/{}/{side}/{}/podSelector", at.rule, at.peer);
     let place = context.at(object, &pointer);
     let finding = Finding::new(&PEER_MATCHES_NOTHING, place, &title(&object.value), message);
     let near = meant(pods, candidates.into_iter());
@@ -163,12 +226,11 @@ fn in_namespaces(
     }
 }
 
-fn set_peer(policy: &mut NetworkPolicy, at: &PeerAt, selector: &Selector) {
-    let rules = if at.field == "ingress" { &mut policy.ingress } else { &mut policy.egress };
-    let rule: Option<&mut PolicyRule> = rules.as_mut().and_then(|it| it.get_mut(at.rule));
-    let peer = rule.and_then(|it| it.peers.as_mut()).and_then(|it| it.get_mut(at.peer));
-    if let Some(Peer::Pods { pods, .. }) = peer {
-        *pods = selector.clone();
+/// The fields that hold a direction's rules, and a rule's peers.
+pub(super) fn fields(direction: Direction) -> (&'static str, &'static str) {
+    match direction {
+        Direction::Ingress => ("ingress", "from"),
+        Direction::Egress => ("egress", "to"),
     }
 }
 
@@ -208,7 +270,7 @@ fn put_right(selector: &Selector, labels: &Labels, whom: String) -> Option<Near>
 }
 
 fn mend(policy: &NetworkPolicy, at: Option<PeerAt>, selector: Option<Selector>) -> Option<Mend> {
-    Some(Mend { policy: policy.name.clone(), at, selector: selector? })
+    Some(Mend { policy: Policy::Namespaced(policy.name.clone()), at, selector: selector? })
 }
 
 /// Says what was meant, where that is certain, and hands back the selector that says so.
