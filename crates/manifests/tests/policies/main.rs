@@ -155,6 +155,13 @@ fn bad_policies_are_refused_by_file_line_and_field() {
         cluster_policy(&format!(
             "{{{all}, egress: [{{action: Deny, to: [{{namespaces: {{}}}}], protocols: [{{tcp: {{destinationPort: {{range: {{start: 9, end: 1}}}}}}}}]}}]}}"
         )),
+        cluster_policy(&format!("{{{all}, egress: [{{action: Deny, to: [{{pods: {{namespaceSelector: {{}}}}}}]}}]}}")),
+        cluster_policy(&format!("{{{all}, egress: [{{action: Deny, to: []}}]}}")),
+        cluster_policy(&format!("{{{all}, egress: [{{action: Deny, to: [{{nodes: {{}}, namespaces: {{}}}}]}}]}}")),
+        cluster_policy(&format!("{{{all}, egress: [{{action: Deny, to: [{{networks: [10.0.0.0/8, 10.0.0.0/8]}}]}}]}}")),
+        cluster_policy(&format!("{{{all}, egress: [{{action: Accept, to: [{{domainNames: ['a.*.org']}}]}}]}}")),
+        cluster_policy(&format!("{{{all}, ingress: [{{action: Deny, from: [{{networks: [10.0.0.0/8]}}]}}]}}")),
+        cluster_policy(&format!("{{{all}, ingress: [{}]}}", ["{action: Deny, from: [{namespaces: {}}]}"; 26].join(", "))),
     ];
     let report: Vec<String> = cases
         .iter()

@@ -46,14 +46,13 @@ pub(crate) struct Subject {
     pub(crate) pods: Option<NamespacedPod>,
 }
 
-/// Pods of namespaces; an empty selector selects all.
+/// Pods of namespaces; an empty selector selects all. Only the one of namespaces may be left out.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct NamespacedPod {
     #[serde(deserialize_with = "or_default")]
     pub(crate) namespace_selector: LabelSelector,
-    #[serde(deserialize_with = "or_default")]
-    pub(crate) pod_selector: LabelSelector,
+    pub(crate) pod_selector: Option<LabelSelector>,
 }
 
 /// A rule of `spec.ingress`.

@@ -76,7 +76,7 @@ fn pods(selector: &Value) -> Value {
             "namespaceSelector": described(selector, "Of the namespaces; the empty one selects all."),
             "podSelector": described(selector, "Of the pods; the empty one selects all."),
         },
-        "required": ["namespaceSelector", "podSelector"],
+        "required": ["podSelector"],
     })
 }
 

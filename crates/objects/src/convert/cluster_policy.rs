@@ -176,9 +176,11 @@ impl Reading {
     }
 
     fn pods(&self, path: &str, pods: &NamespacedPod) -> Result<(Selector, Selector), Error> {
+        // Validation wants it; where it is missing all the same, it reads as in the API's own types.
+        let all = LabelSelector::default();
         Ok((
             self.selector(&format!("{path}.namespaceSelector"), &pods.namespace_selector)?,
-            self.selector(&format!("{path}.podSelector"), &pods.pod_selector)?,
+            self.selector(&format!("{path}.podSelector"), pods.pod_selector.as_ref().unwrap_or(&all))?,
         ))
     }
 

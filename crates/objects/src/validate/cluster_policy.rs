@@ -112,7 +112,10 @@ fn peer(report: &mut Report, path: &str, peer: &EgressPeer) {
 
 fn pods(report: &mut Report, path: &str, pods: &NamespacedPod) {
     selector(report, &format!("{path}.namespaceSelector"), &pods.namespace_selector);
-    selector(report, &format!("{path}.podSelector"), &pods.pod_selector);
+    match &pods.pod_selector {
+        None => report.required(&format!("{path}.podSelector"), "the empty selector, {}, selects all pods"),
+        Some(it) => selector(report, &format!("{path}.podSelector"), it),
+    }
 }
 
 fn protocols(report: &mut Report, path: &str, protocols: &[ProtocolMatch]) {
