@@ -294,7 +294,7 @@ fn a_pod_cannot_send_as_somebody_else() {
 }
 
 #[test]
-fn nothing_enters_or_leaves_a_pod_before_its_rows_are_loaded() {
+fn trap_17_nothing_enters_or_leaves_a_pod_before_its_rows_are_loaded() {
     let fabric = Fabric::new();
     let mut node = Node::new(&fabric, 1);
     let a = node.pod(5);

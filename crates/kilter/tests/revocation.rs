@@ -163,7 +163,7 @@ impl World {
 }
 
 #[test]
-fn what_a_change_forbids_ends_and_nothing_else_notices() {
+fn trap_14_what_a_change_forbids_ends_and_nothing_else_notices() {
     let mut world = World::new();
     let by_ingress = [("two", "near"), ("two", "far")];
     let began = world.apply(only_one_enters());

@@ -274,7 +274,7 @@ fn services_lead_to_their_endpoints_also_after_a_restart() {
 }
 
 #[test]
-fn what_leaves_the_cluster_bears_the_nodes_address_and_what_stays_does_not() {
+fn trap_10_what_leaves_the_cluster_bears_the_nodes_address_and_what_stays_does_not() {
     let mut world = World::new("egress");
     world.apply([namespace("shop"), pod("web")]);
     let web = world.add("web");

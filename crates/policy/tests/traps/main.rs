@@ -1,6 +1,6 @@
 //! One test for each numbered point at which policy is commonly got wrong. The numbers are those of
-//! `docs/policy-semantics.md`, which also names the tests of what is not about rules alone (10, 14,
-//! 17: source NAT, replies, start-up order); 18 is in `tiers`.
+//! `docs/policy-semantics.md`. The tests of what is not about rules alone are where their packets are (9:
+//! Services, 10: source NAT, 14: replies, 17: start-up order); 18 is in `tiers`.
 //!
 //! Each connection is asked of the naive evaluator and read off the compiled rows.
 
@@ -306,5 +306,6 @@ fn every_test_that_the_list_of_semantics_names_exists() {
     assert!(missing.is_empty(), "docs/policy-semantics.md names tests that are not there: {missing:?}");
     for trap in 1..=18 {
         assert!(list.contains(&format!("\n| {trap} | ")), "trap {trap} is not in the list");
+        assert!(sources.contains(&format!("fn trap_{trap}_")), "no test is named after trap {trap}");
     }
 }

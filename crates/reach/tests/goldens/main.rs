@@ -26,7 +26,7 @@ const OTHER_KINDS: [&str; 7] = [
 /// The cases that the project's list of differences names, by the reason that each table is about.
 fn differences(reason: &str) -> BTreeSet<String> {
     let text = include_str!("../../../../docs/policy-differences.md");
-    let section = text.split("\n## ").find(|it| it.starts_with(reason)).unwrap_or_default();
+    let section = text.split("\n## ").find(|it| it.lines().next() == Some(reason)).unwrap_or_default();
     let rows = section.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
     rows.map(str::to_owned).collect()
 }
@@ -34,13 +34,13 @@ fn differences(reason: &str) -> BTreeSet<String> {
 #[test]
 fn connections_equal_the_expected_lists() {
     let Some(folder) = kilter_testkit::corpus("policy-goldens") else { return };
-    let (mut exact, mut out_of_scope, mut wrong) = (0, 0, Vec::new());
-    let mut host_network = BTreeSet::new();
+    let (mut exact, mut wrong) = (0, Vec::new());
+    let (mut host_network, mut out_of_scope) = (BTreeSet::new(), BTreeSet::new());
     for expected in files_in(&folder.join("expected/connections")) {
         let case = expected.file_stem().unwrap().to_str().unwrap().to_owned();
         let mut objects = objects(&folder.join("input").join(&case));
         if objects.iter().any(|it| it["kind"].as_str().is_some_and(|kind| OTHER_KINDS.contains(&kind))) {
-            out_of_scope += 1;
+            out_of_scope.insert(case);
             continue;
         }
         let text = std::fs::read_to_string(&expected).unwrap();
@@ -62,7 +62,8 @@ fn connections_equal_the_expected_lists() {
     }
     assert!(wrong.is_empty(), "{exact} exact, {} wrong:\n{}", wrong.len(), wrong.join("\n"));
     assert_eq!(host_network, differences("hostNetwork"));
-    assert_eq!((exact, out_of_scope), (48, 18));
+    assert_eq!(out_of_scope, differences("Not compared"));
+    assert_eq!(exact, 48);
 }
 
 fn ours(objects: &[Value]) -> BTreeSet<String> {
