@@ -20,12 +20,14 @@ pub fn connections(connections: &[Connection]) -> String {
             [it.from.to_string(), it.to.to_string(), it.permitted().to_string()].map(|it| escape(&it));
         let _ = writeln!(rows, "<tr><td>{from}</td><td>{to}</td><td>{ports}</td></tr>");
     }
-    let (picture, count) = (picture(connections), connections.len());
+    let layout = layout(connections);
+    let (picture, legend, count) = (svg::draw(&layout), legend(&layout), connections.len());
     format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>Connections</title>\n\
          <style>{STYLE}</style></head><body>\n<h1>{count} permitted connections</h1>\n\
-         <p>Point at a workload to see its own. An arrow goes from who opens a connection to whom; \
-         ◂ and ▸ stand for arrows from and to everybody.</p>\n\
+         <p>Point at a workload or a namespace to see its own, click to keep it. An arrow goes from who opens a \
+         connection to whom; ◂ and ▸ stand for arrows from and to everybody.</p>\n\
+         <p class=\"groups\">{legend}<label><input type=\"checkbox\" id=\"whole\"> the whole picture</label></p>\n\
          <div class=\"picture\">{picture}</div>\n\
          <p><input id=\"filter\" placeholder=\"filter the list\" aria-label=\"filter the list\"></p>\n\
          <table><thead><tr><th>from</th><th>to</th><th>ports</th></tr></thead><tbody>\n{rows}</tbody></table>\n\
@@ -35,6 +37,19 @@ pub fn connections(connections: &[Connection]) -> String {
 
 /// The picture alone, as SVG.
 pub fn picture(connections: &[Connection]) -> String {
+    svg::draw(&layout(connections))
+}
+
+/// A button for each namespace, in its colour.
+fn legend(layout: &layout::Layout) -> String {
+    let button = |(group, colour): (&str, &str)| {
+        let group = escape(group);
+        format!("<button data-group=\"{group}\" style=\"background:{colour}\">{group}</button> ")
+    };
+    svg::colours(layout).into_iter().map(button).collect()
+}
+
+fn layout(connections: &[Connection]) -> layout::Layout {
     let notes = notes::of(connections);
     let arrows: Vec<layout::Arrow> = connections
         .iter()
@@ -52,7 +67,7 @@ pub fn picture(connections: &[Connection]) -> String {
         .map(|it| (it.to_string(), it))
         .collect();
     let nodes = ends.into_iter().map(|(key, end)| node(end, notes.at(&key), key)).collect();
-    svg::draw(&layout::Layout::of(nodes, arrows))
+    layout::Layout::of(nodes, arrows)
 }
 
 fn node(end: &End, notes: Vec<String>, key: String) -> layout::Node {

@@ -27,13 +27,18 @@ struct Box {
     height: f64,
 }
 
+/// The groups of nodes, each with its colour; with many groups some have the same.
+pub fn colours(layout: &Layout) -> BTreeMap<&str, &'static str> {
+    let groups: BTreeSet<&str> =
+        layout.nodes.iter().map(|it| &*it.group).filter(|it| !it.is_empty()).collect();
+    groups.into_iter().zip(COLOURS.into_iter().cycle()).collect()
+}
+
 pub fn draw(layout: &Layout) -> String {
     let places = places(layout);
     let right = places.values().map(|it| it.x + it.width).fold(0.0, f64::max) + MARGIN + 60.0;
     let bottom = places.values().map(|it| it.y + it.height).fold(0.0, f64::max) + MARGIN + 40.0;
-    let groups: BTreeSet<&str> =
-        layout.nodes.iter().map(|it| &*it.group).filter(|it| !it.is_empty()).collect();
-    let colours: BTreeMap<&str, &str> = groups.into_iter().zip(COLOURS.into_iter().cycle()).collect();
+    let colours = colours(layout);
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{right:.0}\" height=\"{bottom:.0}\" viewBox=\"0 0 \
          {right:.0} {bottom:.0}\" font-family=\"sans-serif\">\n<defs><marker id=\"tip\" viewBox=\"0 0 8 8\" \
@@ -90,10 +95,10 @@ fn height(node: &Node) -> f64 {
 fn draw_node(svg: &mut String, place: &Box, node: &Node, colour: &str) {
     let Box { x, y, width, height } = place;
     let middle = x + width / 2.0;
-    let [key, title, detail] = [&node.key, &node.title, &node.detail].map(|it| escape(it));
+    let [key, title, detail, group] = [&node.key, &node.title, &node.detail, &node.group].map(|it| escape(it));
     let _ = writeln!(
         svg,
-        "<g class=\"node\" data-key=\"{key}\"><title>{key}</title><rect x=\"{x:.1}\" y=\"{y:.1}\" \
+        "<g class=\"node\" data-key=\"{key}\" data-group=\"{group}\"><title>{key}</title><rect x=\"{x:.1}\" y=\"{y:.1}\" \
          width=\"{width:.1}\" height=\"{height}\" rx=\"6\" fill=\"{colour}\" stroke=\"#57606a\"/>\
          <text x=\"{middle:.1}\" y=\"{:.1}\" text-anchor=\"middle\" font-size=\"14\" fill=\"#1f2328\">{title}</text>\
          <text x=\"{middle:.1}\" y=\"{:.1}\" text-anchor=\"middle\" font-size=\"10\" fill=\"#57606a\">{detail}</text>",
