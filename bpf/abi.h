@@ -224,13 +224,39 @@ struct frontend {
 enum frontend_flag {
 	FRONTEND_OWN_NODE = 1, /* of a node port: at this node's addresses only */
 	FRONTEND_SILENT = 2,   /* without a backend: drop, do not refuse */
+	FRONTEND_RESTRICTED = 4, /* for clients in the ranges of its revision only */
+	FRONTEND_PLACES_SHIFT = 8, /* above: how many places its table has; 0: none */
 };
 
 struct frontend_row {
 	__u32 revision;
 	__u32 count; /* slots 0 to count - 1 of this revision; none: refuse */
 	__u32 flags;
-	__u32 pad;
+	__u32 affinity; /* seconds for which a client stays with its backend; 0: it does not */
+};
+
+/* Part of a table by which clients from outside are sent to slots of a revision. */
+#define CHUNK 32
+struct chunk_key {
+	__u32 revision;
+	__u32 chunk; /* place / CHUNK */
+};
+
+struct chunk {
+	__u32 slot[CHUNK];
+};
+
+/* The longest range wins, but all of them mean the same. */
+struct source_key {
+	__u32 prefixlen; /* 32, and the range's; 96 more for IPv4 */
+	__be32 revision;
+	__be32 address[4];
+};
+_Static_assert(sizeof(struct source_key) == 24, "source_key has no holes");
+
+/* The addresses of a network namespace of this node, whose sockets' hooks know it by its cookie. */
+struct namespace {
+	struct address own[2]; /* IPv4, IPv6; none: :: */
 };
 
 struct backend_key {
@@ -242,6 +268,18 @@ struct backend {
 	struct address address;
 	__be16 port;
 	__u8 pad[6];
+};
+
+/* A client of a Service: its address, or the cookie of its namespace on this node and nothing. */
+struct affinity_key {
+	struct frontend frontend;
+	struct address client;
+};
+_Static_assert(sizeof(struct affinity_key) == 40, "affinity_key has no holes");
+
+struct affinity {
+	struct backend backend;
+	__u64 until; /* ns of the monotonic clock */
 };
 
 /* A packet's ends, in the direction in which it travels. */
@@ -309,6 +347,7 @@ enum drop_reason {
 	DROP_REVOKED = 16,	   /* the connection was allowed when it was opened */
 	DROP_NO_BACKEND = 17,	   /* a Service without an endpoint for this client */
 	DROP_NAT_PORTS = 18,	   /* no source port is left for a translated packet */
+	DROP_SOURCE_RANGE = 19,	   /* the Service does not serve this client */
 	DROP_REASONS,
 };
 

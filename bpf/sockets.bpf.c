@@ -65,7 +65,7 @@ static __always_inline int on_connect(struct bpf_sock_addr *ctx, struct address 
 	struct frontend frontend = frontend_of(ctx, address);
 	struct translation translation = {};
 
-	switch (translate(&frontend, &translation)) {
+	switch (translate(&frontend, bpf_get_netns_cookie(ctx), &translation)) {
 	case NO_SERVICE:
 		forget(ctx);
 		return GO_ON;

@@ -87,6 +87,13 @@ static long sweep_nat(struct bpf_map *map, struct tuple *key, struct nat *row, s
 	return 0;
 }
 
+static long sweep_affinity(struct bpf_map *map, struct affinity_key *key, struct affinity *row, __u64 *now)
+{
+	if (row->until < *now)
+		bpf_map_delete_elem(map, key);
+	return 0;
+}
+
 static long start_counting(struct bpf_map *map, struct address *address, struct endpoint *endpoint, void *unused)
 {
 	endpoint->counted = 0;
@@ -102,11 +109,13 @@ static long stop_counting(struct bpf_map *map, struct address *address, struct e
 SEC("syscall")
 int sweep_flows(struct sweep *argument)
 {
-	struct sweep sweep = {.purge = argument->purge, .now = bpf_ktime_get_ns() >> 30};
+	__u64 now = bpf_ktime_get_ns();
+	struct sweep sweep = {.purge = argument->purge, .now = now >> 30};
 
 	bpf_for_each_map_elem(&endpoints, start_counting, NULL, 0);
 	bpf_for_each_map_elem(&flows, sweep_flow, &sweep, 0);
 	bpf_for_each_map_elem(&nat, sweep_nat, &sweep, 0);
+	bpf_for_each_map_elem(&affinities, sweep_affinity, &now, 0);
 	bpf_for_each_map_elem(&endpoints, stop_counting, NULL, 0);
 	argument->now = sweep.now;
 	argument->live = sweep.live;

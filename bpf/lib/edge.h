@@ -7,6 +7,7 @@
 #define KILTER_EDGE_H
 
 #include "admit.h"
+#include "affinity.h"
 #include "announce.h"
 #include "base.h"
 #include "ends.h"
@@ -15,6 +16,7 @@
 #include "nat.h"
 #include "packet.h"
 #include "redirect.h"
+#include "sources.h"
 #include "unreachable.h"
 
 /* What from_edge() answers when the packet is now one to a pod of this node. No verdict of tcx. */
@@ -53,18 +55,52 @@ static __always_inline bool own_address(const struct address *like, struct addre
 /* How many slots are looked at for a backend that packets can be sent on to. */
 #define SLOT_TRIES 8
 
+static __always_inline __u32 mix(__u32 hash, __u32 word)
+{
+	hash = (hash ^ word) * 0x85ebca6b;
+	return hash ^ hash >> 13;
+}
+
+/* Of a client, the same on every node; of one that is to stay with its backend, whatever its port. */
+static __noinline __u32 hash_client(const struct tuple *client, __u32 stays)
+{
+	const __u32 *source = (const __u32 *)&client->source, *destination = (const __u32 *)&client->destination;
+	__u32 hash = client->protocol;
+
+	for (int i = 0; i < 4; i++)
+		hash = mix(hash, source[i]);
+	if (stays)
+		return mix(hash, 0);
+	for (int i = 0; i < 4; i++)
+		hash = mix(hash, destination[i]);
+	return mix(mix(hash, client->source_port), client->destination_port);
+}
+
+/* The slot for a client of this hash. */
+static __always_inline __u32 slot_of_client(const struct frontend_row *row, __u32 hash)
+{
+	__u32 places = row->flags >> FRONTEND_PLACES_SHIFT, count = row->count, place;
+	struct chunk_key key = {.revision = row->revision};
+	struct chunk *chunk;
+
+	if (places) {
+		place = hash % places;
+		key.chunk = place / CHUNK;
+		chunk = bpf_map_lookup_elem(&chunks, &key);
+		if (chunk)
+			return chunk->slot[place % CHUNK];
+	}
+	return count ? hash % count : 0;
+}
+
 /* A socket of this node would answer past every hook: such a backend cannot be one here. */
-static __always_inline struct backend *choose_edge(const struct frontend_row *row)
+static __noinline struct backend *choose_sendable(const struct frontend_row *row, __u32 hash)
 {
 	struct backend_key key = {.revision = row->revision};
-	__u32 slot = bpf_get_prandom_u32();
-	__u32 count = row->count;
 	struct backend *backend;
 
 	for (int i = 0; i < SLOT_TRIES; i++) {
-		if (!count)
-			break;
-		key.slot = (slot + i) % count;
+		key.slot = slot_of_client(row, hash + i);
 		backend = bpf_map_lookup_elem(&backends, &key);
 		if (backend && !is_own_node(&backend->address))
 			return backend;
@@ -72,44 +108,58 @@ static __always_inline struct backend *choose_edge(const struct frontend_row *ro
 	return NULL;
 }
 
+/* The backend that this client had, or any; 0 where there is none. */
+static __noinline int choose_edge(const struct frontend_row *row, const struct tuple *client, struct backend *backend)
+{
+	struct affinity_key key = {
+		.frontend = {
+			.address = client->destination,
+			.port = client->destination_port,
+			.protocol = client->protocol,
+			.scope = SCOPE_OUTSIDE,
+		},
+		.client = client->source,
+	};
+	struct backend *any;
+
+	if (stay(row, &key, backend))
+		return 1;
+	any = choose_sendable(row, hash_client(client, row->affinity));
+	if (!any)
+		return 0;
+	*backend = *any;
+	remember(row, &key, backend);
+	return 1;
+}
+
 /* Begins a translated connection, which then has its rows; DROP_NONE, or why not. */
 static __noinline int open_edge(const struct frontend_row *row, const struct tuple *client)
 {
-	struct backend *backend = choose_edge(row);
+	struct backend backend = {};
 	__u32 zero = 0;
 	struct nat_draft *draft = bpf_map_lookup_elem(&nat_drafts, &zero);
 
-	if (!backend || !draft)
+	if (!draft || !choose_edge(row, client, &backend))
 		return DROP_NO_BACKEND;
 	__builtin_memset(&draft->forward, 0, sizeof(draft->forward));
 	draft->forward.to.source = client->source;
-	draft->forward.to.destination = backend->address;
-	draft->forward.to.destination_port = backend->port;
+	draft->forward.to.destination = backend.address;
+	draft->forward.to.destination_port = backend.port;
 	draft->forward.to.protocol = client->protocol;
 	draft->forward.revision = row->revision;
 	draft->forward.seen = clock_now();
 	/* What a pod of this node answers comes by here anyway; what others answer must be sent here. */
-	if (!is_own_pods(&backend->address) && !own_address(&client->source, &draft->forward.to.source))
+	if (!is_own_pods(&backend.address) && !own_address(&client->source, &draft->forward.to.source))
 		return DROP_NO_BACKEND;
 	return nat_enter(client, draft);
 }
 
 /* Whether a backend of a datagram's connection still serves, under whatever revision. */
-static __noinline int still_serves(const struct frontend_row *row, const struct tuple *to)
+static __always_inline int still_serves(const struct frontend_row *row, const struct tuple *to)
 {
-	struct backend_key key = {.revision = row->revision};
-	struct backend *backend;
+	struct backend backend = {.address = to->destination, .port = to->destination_port};
 
-	for (__u32 slot = 0; slot < 256; slot++) {
-		if (slot >= row->count)
-			break;
-		key.slot = slot;
-		backend = bpf_map_lookup_elem(&backends, &key);
-		if (backend && same_address(&backend->address, &to->destination) &&
-		    backend->port == to->destination_port)
-			return 1;
-	}
-	return 0;
+	return serves(row, &backend);
 }
 
 /* A connection of TCP that has ended; the next SYN with its ends is another's. */
@@ -203,7 +253,7 @@ static __always_inline bool begin_edge(struct __sk_buff *skb, struct packet *pac
 	/* What cannot open a connection is the stack's to answer. */
 	if (may_begin(packet))
 		return false;
-	reason = open_edge(row, client);
+	reason = is_admitted(row, &packet->from) ? open_edge(row, client) : DROP_SOURCE_RANGE;
 	if (!reason)
 		return true;
 	*verdict = drop(skb, packet, reason, INGRESS);

@@ -125,6 +125,41 @@ struct {
 	__uint(max_entries, 1);
 } backends SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct chunk_key);
+	__type(value, struct chunk);
+	__uint(max_entries, 1);
+} chunks SEC(".maps");
+
+/* Ranges of clients, of frontends that have some: whatever the row says, it is there. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct source_key);
+	__type(value, __u32);
+	__uint(max_entries, TRIE_ROWS);
+} sources SEC(".maps");
+
+/* By the namespace's cookie. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u64);
+	__type(value, struct namespace);
+	__uint(max_entries, 1);
+} namespaces SEC(".maps");
+
+/* Not an LRU: an LRU's rows are all made beforehand, on every node. The sweep removes those that have aged. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct affinity_key);
+	__type(value, struct affinity);
+	__uint(max_entries, 65536);
+} affinities SEC(".maps");
+
 /* Two rows a translated connection. Not an LRU, for the reason of flows. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

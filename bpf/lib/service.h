@@ -3,9 +3,11 @@
 #ifndef KILTER_SERVICE_H
 #define KILTER_SERVICE_H
 
+#include "affinity.h"
 #include "base.h"
 #include "ends.h"
 #include "maps.h"
+#include "sources.h"
 
 enum choice {
 	TRANSLATED,
@@ -14,24 +16,35 @@ enum choice {
 };
 
 /* A slot of the frontend's revision, at random. */
-static __always_inline enum choice choose(const struct frontend *frontend, const struct frontend_row *row,
-					  struct translation *translation)
+static __always_inline struct backend *choose_any(const struct frontend_row *row)
 {
 	struct backend_key key = {.revision = row->revision};
-	__u32 slots = row->count;
-	struct backend *backend;
 
-	if (!slots)
-		return NO_BACKEND;
-	key.slot = bpf_get_prandom_u32() % slots;
-	backend = bpf_map_lookup_elem(&backends, &key);
-	if (!backend)
-		return NO_BACKEND;
+	if (!row->count)
+		return NULL;
+	key.slot = bpf_get_prandom_u32() % row->count;
+	return bpf_map_lookup_elem(&backends, &key);
+}
+
+/* The backend that clients of this namespace had, or any. */
+static __noinline int choose(const struct frontend *frontend, const struct frontend_row *row, __u64 namespace,
+			     struct translation *translation)
+{
+	struct affinity_key client = {.frontend = *frontend, .client = {{namespace, 0}}};
+	struct backend backend = {}, *any;
+
+	if (!stay(row, &client, &backend)) {
+		any = choose_any(row);
+		if (!any)
+			return NO_BACKEND;
+		backend = *any;
+		remember(row, &client, &backend);
+	}
 	translation->service = frontend->address;
 	translation->service_port = frontend->port;
-	translation->backend = backend->address;
-	translation->backend_port = backend->port;
-	translation->revision = key.revision;
+	translation->backend = backend.address;
+	translation->backend_port = backend.port;
+	translation->revision = row->revision;
 	return TRANSLATED;
 }
 
@@ -71,7 +84,8 @@ static __always_inline enum choice unknown(const struct frontend *frontend)
 	return in_services(&frontend->address) ? NO_BACKEND : NO_SERVICE;
 }
 
-static __noinline int translate(const struct frontend *frontend, struct translation *translation)
+/* `namespace`: the cookie of the socket's. */
+static __noinline int translate(const struct frontend *frontend, __u64 namespace, struct translation *translation)
 {
 	struct frontend_row *row;
 
@@ -80,7 +94,9 @@ static __noinline int translate(const struct frontend *frontend, struct translat
 		row = find_frontend(frontend);
 		if (!row)
 			return unknown(frontend);
-		if (choose(frontend, row, translation) == TRANSLATED)
+		if (!may_use(frontend, row, namespace))
+			return NO_BACKEND;
+		if (choose(frontend, row, namespace, translation) == TRANSLATED)
 			return TRANSLATED;
 	}
 	return NO_BACKEND;
@@ -140,7 +156,7 @@ static __always_inline int translate_datagram(struct bpf_sock_addr *ctx, const s
 		*translation = *known;
 		return TRANSLATED;
 	}
-	choice = translate(frontend, translation);
+	choice = translate(frontend, bpf_get_netns_cookie(ctx), translation);
 	if (choice == TRANSLATED)
 		peers->peer[peers->next++ % DATAGRAM_PEERS] = *translation;
 	return choice;

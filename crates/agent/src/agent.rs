@@ -18,8 +18,9 @@ use crate::announcer::Announcer;
 use crate::closer::Closing;
 use crate::command::{Command, Leaving, chain};
 use crate::containers::Containers;
-use crate::engine::{Applied, Engine};
-use crate::ipam::Store;
+use crate::engine::{Applied, Engine, know_namespace};
+use crate::health::{self, Health};
+use crate::ipam::{Stage, Store};
 use crate::observe::Observer;
 use crate::rows::Rows;
 use crate::updates::Updates;
@@ -73,10 +74,12 @@ impl Agent {
         let (node, socket) = (config.node.to_string(), config.socket.clone());
 
         let (closer, closings) = std::sync::mpsc::channel();
-        let channels = Channels { applied, observers: observers.clone(), reaper: reaper.clone(), closer };
+        let (checks, health) = watch::channel(health::Checks::default());
+        let channels = Channels { applied, observers: observers.clone(), reaper: reaper.clone(), closer, checks };
         let (deciding, prepared) = decide(config, channels, commands)?;
         let (events, mtu) = prepared.await.context("BUG: the engine ended without a word")??;
         let reaping = reap(doomed, engine.clone(), stop.clone())?;
+        let checking = check_health(health, stop.clone())?;
         let node_namespace = NetNs::current()?;
         let closing = spawn("kilter-closer", move || closer::run(&node_namespace, &closings))?;
         let reporting = {
@@ -88,7 +91,7 @@ impl Agent {
 
         tokio::spawn(until(stop.clone(), follow(updates, engine.clone())));
         tokio::spawn(until(stop.clone(), tick(engine.clone())));
-        let threads = std::sync::Mutex::new(vec![deciding, reaping, closing, reporting, serving]);
+        let threads = std::sync::Mutex::new(vec![deciding, reaping, checking, closing, reporting, serving]);
         Ok(Handle {
             inner: Arc::new(Inner { node, engine, applied: applied_seen, observers, stop, threads }),
         })
@@ -123,6 +126,16 @@ fn reap(
     spawn("kilter-reaper", move || {
         on_own_runtime(stop, async move {
             reaper::run(Netlink::current()?, doomed, engine).await;
+            Ok(())
+        });
+    })
+}
+
+/// Answers the health checks of load balancers.
+fn check_health(checks: watch::Receiver<health::Checks>, stop: CancellationToken) -> Result<JoinHandle<()>> {
+    spawn("kilter-health", move || {
+        on_own_runtime(stop, async move {
+            health::serve(checks).await;
             Ok(())
         });
     })
@@ -245,6 +258,7 @@ struct Channels {
     observers: observe::Channels,
     reaper: mpsc::UnboundedSender<Leaving>,
     closer: std::sync::mpsc::Sender<Closing>,
+    checks: watch::Sender<health::Checks>,
 }
 
 /// Prepares the node and opens everything, on the engine's thread.
@@ -275,7 +289,12 @@ fn open(config: Config, channels: Channels) -> Result<(Engine, EventSource, u32)
     let mut view = View::new(config.node.clone());
     let containers = Containers::load(&config.pod_cidrs, Store::open(&config.ipam)?)?;
     let strays = Some(adopt::adopt(&containers, &links, &mut datapath, &mut view)?);
+    datapath.know_namespace(NetNs::current()?.cookie()?, &config.addresses)?;
+    for container in containers.iter().filter(|container| container.stage == Stage::Wired) {
+        know_namespace(&mut datapath, &container.reservation);
+    }
     let announcer = Announcer::new(&config, uplink.index, uplink.mac.unwrap_or_default(), &datapath)?;
+    let health = Health::new(config.node.clone(), channels.checks);
     let observer = Observer::new(config.node.to_string(), channels.observers);
     let engine = Engine {
         config,
@@ -293,6 +312,7 @@ fn open(config: Config, channels: Channels) -> Result<(Engine, EventSource, u32)
         reaper: channels.reaper,
         closer: channels.closer,
         announcer,
+        health,
         departures,
         departed: BTreeSet::new(),
         rows_pending: true,

@@ -44,11 +44,15 @@ impl Announcer {
     }
 
     /// Follows the cluster, given what changed since the last call.
+    pub fn follow(&mut self, cluster: &Cluster, changes: &[Change]) {
+        self.announcements.update(cluster, changes);
+    }
+
+    /// Has the data plane answer for what it is to answer for by now.
     ///
     /// # Errors
     /// When the data plane or the link cannot be set; the next call tries again.
-    pub fn update(&mut self, cluster: &Cluster, changes: &[Change], datapath: &mut Datapath) -> Result<()> {
-        self.announcements.update(cluster, changes);
+    pub fn apply(&mut self, datapath: &mut Datapath) -> Result<()> {
         let wanted = self.announcements.owned();
         if wanted == self.owned && !self.pending {
             return Ok(());

@@ -67,6 +67,13 @@ pub fn services(loaded: &services::Tables, wanted: &services::Tables) -> service
     put_missing(&mut plan.prepare, &loaded.backends, &wanted.backends, |(revision, slot), backend| {
         S::PutBackend { revision, slot, backend }
     });
+    put_missing(&mut plan.prepare, &loaded.chunks, &wanted.chunks, |(revision, chunk), slots| S::PutChunk {
+        revision,
+        chunk,
+        slots,
+    });
+    let missing = wanted.sources.difference(&loaded.sources);
+    plan.prepare.extend(missing.map(|&(revision, range)| S::PutSource { revision, range }));
     put_missing(&mut plan.switch, &loaded.frontends, &wanted.frontends, |frontend, row| S::PutFrontend {
         frontend,
         row,
@@ -78,6 +85,12 @@ pub fn services(loaded: &services::Tables, wanted: &services::Tables) -> service
         revision,
         slot,
     });
+    delete_rest(&mut plan.retire, &loaded.chunks, &wanted.chunks, |(revision, chunk)| S::DeleteChunk {
+        revision,
+        chunk,
+    });
+    let rest = loaded.sources.difference(&wanted.sources);
+    plan.retire.extend(rest.map(|&(revision, range)| S::DeleteSource { revision, range }));
     plan
 }
 

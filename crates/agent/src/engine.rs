@@ -11,6 +11,7 @@ use kilter_cluster::Resource;
 use kilter_datapath::{Datapath, NodeRoute};
 use kilter_model::Change;
 use kilter_netlink::Netlink;
+use kilter_netns::NetNs;
 use kilter_services::{Departures, Remote};
 use kilter_wire::control::NodeStatus;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -22,7 +23,8 @@ use crate::closer::Closing;
 use crate::command::{Command, Inspected, Leaving, Refusal, Reserve, chain};
 use crate::containers::Containers;
 use crate::endpoint::endpoint;
-use crate::ipam::Stage;
+use crate::health::Health;
+use crate::ipam::{Reservation, Stage};
 use crate::observe::Observer;
 use crate::rows::Rows;
 use crate::view::{Known, View};
@@ -48,6 +50,7 @@ pub struct Engine {
     pub(crate) reaper: mpsc::UnboundedSender<Leaving>,
     pub(crate) closer: std::sync::mpsc::Sender<Closing>,
     pub(crate) announcer: Announcer,
+    pub(crate) health: Health,
     pub(crate) departures: Departures,
     /// Backends that went while the kernel could not be brought in step.
     pub(crate) departed: BTreeSet<Remote>,
@@ -136,6 +139,8 @@ impl Engine {
             return Ok(());
         }
         let changes = self.view.drain();
+        self.health.update(self.view.cluster(), &changes, !self.rows_pending);
+        self.announcer.follow(self.view.cluster(), &changes);
         self.routes_pending |= changes.iter().any(|change| matches!(change, Change::Node(_)));
         if !changes.is_empty() || self.rows_pending {
             self.rows_pending = true;
@@ -147,7 +152,7 @@ impl Engine {
             self.close_departed();
         }
         // Rows first: what arrives for an address must find its Service.
-        if let Err(error) = self.announcer.update(self.view.cluster(), &changes, &mut self.datapath) {
+        if let Err(error) = self.announcer.apply(&mut self.datapath) {
             tracing::error!("the addresses of load balancers cannot be announced; it is tried again: {error:#}");
         }
         if self.routes_pending {
@@ -207,6 +212,7 @@ impl Engine {
         self.datapath
             .attach_pod(endpoint(&reservation, link))
             .map_err(|error| Refusal::refused("the pod's link cannot be guarded", chain(&error)))?;
+        know_namespace(&mut self.datapath, &reservation);
         self.view.assign(&reservation.uid, &reservation.addresses);
         Ok(())
     }
@@ -308,5 +314,15 @@ impl Engine {
             tables: stats.tables.iter().map(|(name, entries)| ((*name).to_owned(), *entries)).collect(),
             drops: stats.drops.iter().map(|(reason, packets)| (reason.to_string(), *packets)).collect(),
         }
+    }
+}
+
+/// Lets the hooks of sockets know whose they are. Without it a pod is refused by Services that are for some
+/// clients only, and by nothing else.
+pub(crate) fn know_namespace(datapath: &mut Datapath, pod: &Reservation) {
+    let known = NetNs::open(&pod.netns).and_then(|namespace| namespace.cookie()).map_err(anyhow::Error::from);
+    let told = known.and_then(|cookie| Ok(datapath.know_namespace(cookie, &pod.addresses)?));
+    if let Err(error) = told {
+        tracing::error!(pod = %pod.pod, "Services for some clients only will not serve this pod: {error:#}");
     }
 }

@@ -5,6 +5,7 @@
 //! * `ipam` and `containers` hold addresses, on disk too;
 //! * `cni_server` and `wiring` serve the CNI plugin; `reaper` deletes links afterwards;
 //! * `announcer` answers for load balancers' addresses on the node network;
+//! * `health` answers load balancers that ask whether this node has endpoints;
 //! * `closer` ends the sockets that talk to backends which are gone;
 //! * `adopt`, `shift` and `difference` take over what a former process left.
 
@@ -22,6 +23,7 @@ mod containers;
 mod difference;
 mod endpoint;
 mod engine;
+mod health;
 mod host;
 mod ipam;
 mod loaded;

@@ -171,6 +171,9 @@ fn frontends(tables: &Tables) -> Vec<wire::Frontend> {
             outside: frontend.scope == Scope::Outside,
             flags: row.flags.to_string(),
             count: row.count,
+            affinity: row.affinity,
+            table: tables.table_of(row),
+            sources: tables.sources_of(row.revision).iter().map(|it| (it.addr(), it.prefix_len())).collect(),
             backends: backends.into_iter().map(|it| SocketAddr::new(it.address, it.port)).collect(),
         }
     };

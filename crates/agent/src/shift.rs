@@ -36,7 +36,9 @@ impl Shift {
                     .frontends
                     .values()
                     .map(|row| row.revision)
-                    .chain(services.backends.keys().map(|k| k.0)),
+                    .chain(services.backends.keys().map(|k| k.0))
+                    .chain(services.chunks.keys().map(|k| k.0))
+                    .chain(services.sources.iter().map(|(revision, _)| *revision)),
             ),
         }
     }
@@ -80,6 +82,8 @@ impl Shift {
     pub fn services_tables(&self, tables: &services::Tables) -> services::Tables {
         services::Tables {
             frontends: tables.frontends.iter().map(|(frontend, row)| (*frontend, self.row(*row))).collect(),
+            chunks: tables.chunks.iter().map(|((r, chunk), slots)| ((r + self.revision, *chunk), *slots)).collect(),
+            sources: tables.sources.iter().map(|(r, range)| (r + self.revision, *range)).collect(),
             backends: tables.backends.iter().map(|((r, slot), b)| ((r + self.revision, *slot), *b)).collect(),
         }
     }
@@ -113,6 +117,12 @@ impl Shift {
             S::DeleteBackend { revision, slot } => {
                 S::DeleteBackend { revision: revision + self.revision, slot }
             }
+            S::PutChunk { revision, chunk, slots } => {
+                S::PutChunk { revision: revision + self.revision, chunk, slots }
+            }
+            S::DeleteChunk { revision, chunk } => S::DeleteChunk { revision: revision + self.revision, chunk },
+            S::PutSource { revision, range } => S::PutSource { revision: revision + self.revision, range },
+            S::DeleteSource { revision, range } => S::DeleteSource { revision: revision + self.revision, range },
             S::DeleteFrontend { .. } => write,
         }
     }

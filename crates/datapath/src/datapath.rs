@@ -7,6 +7,7 @@ use crate::generations::{Stale, slot_of_host};
 use crate::link::{self, Hook, Target};
 use crate::loader::{self, Programs, Sizes, address, wire};
 use crate::maps::Maps;
+use crate::namespaces::Namespaces;
 use crate::pins::Pins;
 use crate::policy::{self, Mirror, Writer};
 use crate::routes::{self, Routes};
@@ -47,6 +48,7 @@ pub struct Datapath {
     pub(crate) programs: Programs,
     mirror: Mirror,
     routes: Routes,
+    pub(crate) namespaces: Namespaces,
     pub(crate) service_rows: services::Counts,
     /// By the index of their link.
     pub(crate) endpoints: BTreeMap<u32, Endpoint>,
@@ -68,11 +70,12 @@ impl Datapath {
         policy::lay_floor(&maps)?;
         let mirror = Mirror::read(&maps)?;
         let routes = Routes::read(&maps)?;
+        let namespaces = Namespaces::read(&maps)?;
         let endpoints = read_endpoints(&maps)?.into_iter().map(|pod| (pod.ifindex, pod)).collect();
         let service_rows = services::Counts::read(&maps)?;
         let last_sweep = Sweep::default();
         let mut datapath =
-            Self { config, pins, maps, programs, mirror, routes, service_rows, endpoints, last_sweep };
+            Self { config, pins, maps, programs, mirror, routes, namespaces, service_rows, endpoints, last_sweep };
         datapath.attach()?;
         datapath.sweep_flows()?;
         Ok(datapath)
@@ -146,6 +149,7 @@ impl Datapath {
                 continue;
             };
             self.maps.endpoints.remove(&wire(*address))?;
+            self.namespaces.forget(&self.maps, [*address])?;
             pod.addresses.remove(address);
             self.run_sweep(wire(*address))?;
         }
@@ -203,6 +207,7 @@ impl Datapath {
         (self.maps, self.programs) = (maps, programs);
         self.attach()?;
         loader::replace_pin(self.maps.frontends.as_fd(), &self.pins.map("frontends"))?;
+        loader::replace_pin(self.maps.chunks.as_fd(), &self.pins.map("chunks"))?;
         loader::replace_pin(self.maps.backends.as_fd(), &self.pins.map("backends"))
     }
 

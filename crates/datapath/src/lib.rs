@@ -18,6 +18,7 @@ mod generations;
 mod link;
 mod loader;
 mod maps;
+mod namespaces;
 mod pins;
 mod policy;
 mod ranges;

@@ -27,11 +27,12 @@ const QUOTA_DIVISOR: u32 = 4;
 pub(crate) struct Sizes {
     pub(crate) frontends: u32,
     pub(crate) backends: u32,
+    pub(crate) chunks: u32,
 }
 
 impl Default for Sizes {
     fn default() -> Self {
-        Self { frontends: 1_024, backends: 4_096 }
+        Self { frontends: 1_024, backends: 4_096, chunks: 1_024 }
     }
 }
 
@@ -100,7 +101,7 @@ fn own_name(map: &OpenMapMut<'_>) -> Option<String> {
 }
 
 fn is_replaced(name: &str, replace: Option<Sizes>) -> bool {
-    replace.is_some() && matches!(name, "frontends" | "backends")
+    replace.is_some() && matches!(name, "frontends" | "backends" | "chunks")
 }
 
 /// Gives a map the pinned one's place, or its size where `bpf/lib/maps.h` leaves that to us.
@@ -125,9 +126,12 @@ fn size_of_map(name: &str, config: &Config, sizes: Sizes) -> Option<u32> {
         // Two rows a connection.
         "nat" => Some(config.max_flows.saturating_mul(2)),
         "endpoints" | "postures" => Some(pods_of(&config.pod_cidrs)),
+        // And the node's own.
+        "namespaces" => Some(pods_of(&config.pod_cidrs) + 1),
         "nodes" => Some(MAX_NODES),
         "frontends" => Some(sizes.frontends),
         "backends" => Some(sizes.backends),
+        "chunks" => Some(sizes.chunks),
         _ => None,
     }
 }

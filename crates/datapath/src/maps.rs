@@ -30,6 +30,9 @@ pub(crate) struct Maps {
     pub(crate) flows: Table<types::flow_key, types::flow>,
     pub(crate) frontends: Table<types::frontend, types::frontend_row>,
     pub(crate) backends: Table<types::backend_key, types::backend>,
+    pub(crate) chunks: Table<types::chunk_key, types::chunk>,
+    pub(crate) sources: Table<types::source_key, u32>,
+    pub(crate) namespaces: Table<u64, types::namespace>,
     pub(crate) drops: Table<u32, u64>,
     pub(crate) counters: Table<u32, u64>,
     /// How many routes there can be.
@@ -54,6 +57,9 @@ impl Maps {
             flows: take(maps, "flows")?,
             frontends: take(maps, "frontends")?,
             backends: take(maps, "backends")?,
+            chunks: take(maps, "chunks")?,
+            sources: take(maps, "sources")?,
+            namespaces: take(maps, "namespaces")?,
             drops: take(maps, "drops")?,
             counters: take(maps, "counters")?,
         })

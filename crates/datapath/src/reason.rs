@@ -77,6 +77,8 @@ reasons! {
     NoBackend = DROP_NO_BACKEND, "no endpoint of the Service";
     /// Every source port that a translated connection could have is taken.
     NatPorts = DROP_NAT_PORTS, "no source port left";
+    /// The client is in none of the Service's source ranges.
+    SourceRange = DROP_SOURCE_RANGE, "not in the Service's source ranges";
 }
 
 #[cfg(test)]

@@ -151,17 +151,38 @@ pub(crate) fn frontend_of(key: &types::frontend) -> Option<Frontend> {
 
 const OWN_NODE: u32 = types::frontend_flag::FRONTEND_OWN_NODE.0;
 const SILENT: u32 = types::frontend_flag::FRONTEND_SILENT.0;
+const RESTRICTED: u32 = types::frontend_flag::FRONTEND_RESTRICTED.0;
 
 pub(crate) fn frontend_row(row: &FrontendRow) -> types::frontend_row {
     let flag = |is: bool, flag: u32| if is { flag } else { 0 };
-    let flags = flag(row.flags.own_node, OWN_NODE) | flag(row.flags.silent, SILENT);
-    types::frontend_row { revision: row.revision, count: row.count, flags, pad: 0 }
+    let Flags { own_node, silent, restricted } = row.flags;
+    let flags = flag(own_node, OWN_NODE) | flag(silent, SILENT) | flag(restricted, RESTRICTED);
+    let flags = flags | row.places << PLACES_SHIFT;
+    types::frontend_row { revision: row.revision, count: row.count, flags, affinity: row.affinity }
 }
 
 pub(crate) fn frontend_row_of(row: &types::frontend_row) -> FrontendRow {
     let is = |flag: u32| row.flags & flag != 0;
-    let flags = Flags { own_node: is(OWN_NODE), silent: is(SILENT) };
-    FrontendRow { revision: row.revision, count: row.count, flags }
+    let flags = Flags { own_node: is(OWN_NODE), silent: is(SILENT), restricted: is(RESTRICTED) };
+    let places = row.flags >> PLACES_SHIFT;
+    FrontendRow { revision: row.revision, count: row.count, flags, affinity: row.affinity, places }
+}
+
+/// Above the flags: how many places the table has.
+const PLACES_SHIFT: u32 = types::frontend_flag::FRONTEND_PLACES_SHIFT.0;
+
+/// Bits of a `source_key` before the range's.
+const SOURCE_BITS: u32 = 32;
+
+pub(crate) fn source_key(revision: u32, range: IpNet) -> types::source_key {
+    let types::class_key { prefixlen, address } = prefix_key(range);
+    types::source_key { prefixlen: SOURCE_BITS + prefixlen, revision: revision.to_be(), address }
+}
+
+pub(crate) fn source_of(key: &types::source_key) -> Option<(u32, IpNet)> {
+    let prefixlen = key.prefixlen.checked_sub(SOURCE_BITS)?;
+    let range = prefix_of(&types::class_key { prefixlen, address: key.address })?;
+    Some((u32::from_be(key.revision), range))
 }
 
 pub(crate) fn backend_row(backend: &Backend) -> types::backend {

@@ -15,12 +15,17 @@ use crate::table::Table;
 pub(crate) struct Counts {
     frontends: u32,
     backends: u32,
+    chunks: u32,
 }
 
 impl Counts {
     /// Of tables that somebody else may have filled.
     pub(crate) fn read(maps: &Maps) -> Result<Self> {
-        Ok(Self { frontends: maps.frontends.keys()?.len() as u32, backends: maps.backends.keys()?.len() as u32 })
+        Ok(Self {
+            frontends: maps.frontends.keys()?.len() as u32,
+            backends: maps.backends.keys()?.len() as u32,
+            chunks: maps.chunks.keys()?.len() as u32,
+        })
     }
 
     /// The sizes that the tables must have for a plan, if they are too small. Rows that a plan replaces
@@ -28,10 +33,16 @@ impl Counts {
     pub(crate) fn growth(&self, maps: &Maps, plan: &Plan) -> Option<Sizes> {
         let frontends = plan.writes().filter(|write| matches!(write, Write::PutFrontend { .. })).count();
         let backends = plan.writes().filter(|write| matches!(write, Write::PutBackend { .. })).count();
-        let now = Sizes { frontends: maps.frontends.size(), backends: maps.backends.size() };
+        let chunks = plan.writes().filter(|write| matches!(write, Write::PutChunk { .. })).count();
+        let now = Sizes {
+            frontends: maps.frontends.size(),
+            backends: maps.backends.size(),
+            chunks: maps.chunks.size(),
+        };
         let sizes = Sizes {
             frontends: enough(now.frontends, self.frontends, frontends as u32),
             backends: enough(now.backends, self.backends, backends as u32),
+            chunks: enough(now.chunks, self.chunks, chunks as u32),
         };
         (sizes != now).then_some(sizes)
     }
@@ -56,6 +67,18 @@ impl Counts {
             Write::DeleteBackend { revision, slot } => {
                 let key = types::backend_key { revision: *revision, slot: *slot };
                 self.backends -= u32::from(maps.backends.remove(&key)?);
+            }
+            Write::PutChunk { revision, chunk, slots } => {
+                let key = types::chunk_key { revision: *revision, chunk: *chunk };
+                self.chunks += u32::from(put(&maps.chunks, &key, &types::chunk { slot: *slots })?);
+            }
+            Write::DeleteChunk { revision, chunk } => {
+                let key = types::chunk_key { revision: *revision, chunk: *chunk };
+                self.chunks -= u32::from(maps.chunks.remove(&key)?);
+            }
+            Write::PutSource { revision, range } => maps.sources.put(&rows::source_key(*revision, *range), &1)?,
+            Write::DeleteSource { revision, range } => {
+                maps.sources.remove(&rows::source_key(*revision, *range))?;
             }
         }
         Ok(())
@@ -82,6 +105,9 @@ pub(crate) fn copy(from: &Maps, to: &Maps) -> Result<()> {
     for (key, row) in from.backends.rows()? {
         to.backends.put(&key, &row)?;
     }
+    for (key, row) in from.chunks.rows()? {
+        to.chunks.put(&key, &row)?;
+    }
     for (key, row) in from.frontends.rows()? {
         to.frontends.put(&key, &row)?;
     }
@@ -99,6 +125,10 @@ pub(crate) fn read(maps: &Maps) -> Result<Tables> {
     for (key, row) in maps.backends.rows()? {
         tables.backends.insert((key.revision, key.slot), rows::backend_of(&row));
     }
+    for (key, row) in maps.chunks.rows()? {
+        tables.chunks.insert((key.revision, key.chunk), row.slot);
+    }
+    tables.sources.extend(maps.sources.keys()?.iter().filter_map(rows::source_of));
     Ok(tables)
 }
 
@@ -120,7 +150,7 @@ mod tests {
         let put = |revision, slot| Write::PutBackend { revision, slot, backend };
         let lead = |revision| Write::PutFrontend {
             frontend,
-            row: FrontendRow { revision, count: 2, flags: Flags::default() },
+            row: FrontendRow { revision, count: 2, flags: Flags::default(), affinity: 0, places: 0 },
         };
         let retire = |revision, slot| Write::DeleteBackend { revision, slot };
         let plans = [

@@ -44,7 +44,7 @@ fn answer_for(node: &mut Node, pod: &Pod) {
         let backend = Backend { address: pod.both()[family], port: 8443 };
         plan.prepare.push(Write::PutBackend { revision, slot: 0, backend });
         let frontend = Frontend::outside(vip(family), PORT, Protocol::Tcp);
-        plan.switch.push(Write::PutFrontend { frontend, row: FrontendRow { revision, count: 1, flags: Flags::default() } });
+        plan.switch.push(Write::PutFrontend { frontend, row: FrontendRow { revision, count: 1, flags: Flags::default(), affinity: 0, places: 0 } });
     }
     node.datapath().apply_services(&plan).unwrap();
     let mac = bytes(&uplink_mac(node));

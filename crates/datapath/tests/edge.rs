@@ -24,8 +24,19 @@ fn put(node: &mut Node, at: IpAddr, port: u16, protocol: Protocol, backends: &[(
     for (slot, (address, port)) in (0u32..).zip(backends) {
         plan.prepare.push(Write::PutBackend { revision, slot, backend: Backend { address: *address, port: *port } });
     }
-    let row = FrontendRow { revision, count: backends.len() as u32, flags };
+    let row = FrontendRow { revision, count: backends.len() as u32, flags, affinity: 0, places: 0 };
     plan.switch.push(Write::PutFrontend { frontend: Frontend::outside(at, port, protocol), row });
+    node.datapath().apply_services(&plan).unwrap();
+}
+
+/// Changes the row of a frontend that was put.
+fn amend(node: &mut Node, at: IpAddr, port: u16, ranges: &[&str], change: impl FnOnce(&mut FrontendRow)) {
+    let frontend = Frontend::outside(at, port, Protocol::Tcp);
+    let mut row = node.datapath().read_services().unwrap().frontends[&frontend];
+    change(&mut row);
+    let put = |range: &&str| Write::PutSource { revision: row.revision, range: range.parse().unwrap() };
+    let prepare = ranges.iter().map(put).collect();
+    let plan = Plan { prepare, switch: vec![Write::PutFrontend { frontend, row }], ..Plan::default() };
     node.datapath().apply_services(&plan).unwrap();
 }
 
@@ -390,4 +401,105 @@ fn what_is_the_nodes_own_stays_its_own() {
         assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
     }
     assert_eq!(world.drops(), 0);
+}
+
+#[test]
+fn a_load_balancer_drops_clients_outside_its_ranges_and_names_them() {
+    let mut world = World::new();
+    for (family, external) in FAMILIES.into_iter().zip(["192.0.2.7", "2001:db8:7::7"]) {
+        let at: IpAddr = external.parse().unwrap();
+        let (via, pod) = (world.one.both()[family], world.near.both()[family]);
+        command(&world.fabric.netns, &format!("ip route add {external} via {via}"));
+        put(&mut world.one, at, 443, Protocol::Tcp, &[(pod, 8443)], Flags::default());
+        let others = [["10.240.0.64/26", "10.240.1.0/24"], ["fd00:240::f:0/112", "fd00:241::/32"]][family];
+        amend(&mut world.one, at, 443, &others, |row| row.flags.restricted = true);
+        world.one.forget_events();
+        let error = connect(&world.fabric.netns, at, 443, SILENCE).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+        assert_eq!(world.one.dropped(client_address(family), at).0, DropReason::SourceRange);
+        let own = [["10.240.0.0/28"], ["fd00:240::/120"]][family];
+        amend(&mut world.one, at, 443, &own, |_| {});
+        let listener = listen(&world.near.netns, pod, 8443);
+        let mut client = connect(&world.fabric.netns, at, 443, PATIENCE).unwrap();
+        exchange(&mut client, &mut accept(&listener).0);
+    }
+}
+
+#[test]
+fn a_client_outside_with_affinity_comes_back_to_its_backend_near_or_far() {
+    let mut world = World::new();
+    for family in FAMILIES {
+        let at = world.one.both()[family];
+        let pods = [world.near.both()[family], world.far.both()[family]];
+        let listeners = [listen(&world.near.netns, pods[0], 80), listen(&world.far.netns, pods[1], 80)];
+        listeners.iter().for_each(|listener| listener.set_nonblocking(true).unwrap());
+        let reach = || {
+            let _client = connect(&world.fabric.netns, at, NODE_PORT, PATIENCE).unwrap();
+            listeners.iter().position(|listener| listener.accept().is_ok()).expect("somebody answers")
+        };
+        let mut both = pods.map(|pod| (pod, 80));
+        put(&mut world.one, any(at), NODE_PORT, Protocol::Tcp, &both, Flags::default());
+        amend(&mut world.one, any(at), NODE_PORT, &[], |row| row.affinity = 60);
+        let first = reach();
+        for _ in 0..8 {
+            both.reverse();
+            put(&mut world.one, any(at), NODE_PORT, Protocol::Tcp, &both, Flags::default());
+            amend(&mut world.one, any(at), NODE_PORT, &[], |row| row.affinity = 60);
+            assert_eq!(reach(), first);
+        }
+        put(&mut world.one, any(at), NODE_PORT, Protocol::Tcp, &[(pods[1 - first], 80)], Flags::default());
+        amend(&mut world.one, any(at), NODE_PORT, &[], |row| row.affinity = 60);
+        assert_eq!(reach(), 1 - first, "its backend is gone");
+        put(&mut world.one, any(at), NODE_PORT, Protocol::Tcp, &both, Flags::default());
+        amend(&mut world.one, any(at), NODE_PORT, &[], |row| row.affinity = 60);
+        assert_eq!(reach(), 1 - first, "it stays where it went");
+    }
+}
+
+/// Makes an address from outside stand for these backends, by the table that every node makes alike.
+fn put_table(node: &mut Node, at: IpAddr, port: u16, backends: &[(IpAddr, u16)]) {
+    put(node, at, port, Protocol::Tcp, backends, Flags::default());
+    let all: Vec<Backend> = backends.iter().map(|(address, port)| Backend { address: *address, port: *port }).collect();
+    let table = kilter_services::maglev::table(&all);
+    let frontend = Frontend::outside(at, port, Protocol::Tcp);
+    let row = node.datapath().read_services().unwrap().frontends[&frontend];
+    let mut plan = Plan::default();
+    for (chunk, part) in (0u32..).zip(table.chunks(kilter_services::CHUNK)) {
+        let mut slots = [0; kilter_services::CHUNK];
+        slots[..part.len()].copy_from_slice(part);
+        plan.prepare.push(Write::PutChunk { revision: row.revision, chunk, slots });
+    }
+    plan.switch.push(Write::PutFrontend { frontend, row: FrontendRow { places: table.len() as u32, ..row } });
+    node.datapath().apply_services(&plan).unwrap();
+    let loaded = node.datapath().read_services().unwrap();
+    assert_eq!(loaded.table_of(&loaded.frontends[&frontend]), table);
+}
+
+#[test]
+fn every_node_sends_a_client_to_the_same_backend_and_few_move_when_one_goes() {
+    let mut world = World::new();
+    let at: IpAddr = "192.0.2.7".parse().unwrap();
+    let pods: Vec<Pod> = (20..28).map(|last| world.one.pod(last)).collect();
+    let listeners: Vec<TcpListener> = pods.iter().map(|pod| listen(&pod.netns, pod.address, 80)).collect();
+    listeners.iter().for_each(|listener| listener.set_nonblocking(true).unwrap());
+    let backends: Vec<(IpAddr, u16)> = pods.iter().map(|pod| (pod.address, 80)).collect();
+    let serve = |world: &mut World, via: usize, backends: &[(IpAddr, u16)]| -> Vec<usize> {
+        let node = if via == 0 { &mut world.one } else { &mut world.two };
+        put_table(node, at, 443, backends);
+        let next_hop = node.both()[0];
+        command(&world.fabric.netns, &format!("ip route replace {at} via {next_hop}"));
+        let reach = |port: u16| {
+            let _client = connect_from(&world.fabric.netns, port, SocketAddr::new(at, 443));
+            listeners.iter().position(|listener| listener.accept().is_ok()).expect("somebody answers")
+        };
+        (20_000..20_048).map(reach).collect()
+    };
+    let first = serve(&mut world, 0, &backends);
+    assert!(first.iter().collect::<BTreeSet<_>>().len() > 4, "{first:?}");
+    assert_eq!(serve(&mut world, 1, &backends), first, "another node");
+    let rest: Vec<_> = backends.iter().copied().filter(|it| *it != backends[first[0]]).collect();
+    let after = serve(&mut world, 1, &rest);
+    let stayed = first.iter().zip(&after).filter(|(a, b)| a == b).count();
+    let gone = first.iter().filter(|it| **it == first[0]).count();
+    assert!(stayed + gone >= 40, "of 48 clients {gone} lost their backend, and {stayed} kept it");
 }

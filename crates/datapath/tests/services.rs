@@ -65,7 +65,7 @@ fn put_service(
         let backend = Backend { address: *address, port: *port };
         plan.prepare.push(Write::PutBackend { revision, slot, backend });
     }
-    let row = FrontendRow { revision, count: backends.len() as u32, flags: Flags::default() };
+    let row = FrontendRow { revision, count: backends.len() as u32, flags: Flags::default(), affinity: 0, places: 0 };
     plan.switch.push(Write::PutFrontend { frontend, row });
     datapath.apply_services(&plan).unwrap();
 }
@@ -265,7 +265,7 @@ fn service_rows_come_back_as_they_were_written() {
             Write::PutBackend { revision: 4, slot: 0, backend },
             Write::PutBackend { revision: 4, slot: 1, backend },
         ],
-        switch: vec![Write::PutFrontend { frontend, row: FrontendRow { revision: 4, count: 2, flags: Flags::default() } }],
+        switch: vec![Write::PutFrontend { frontend, row: FrontendRow { revision: 4, count: 2, flags: Flags::default(), affinity: 0, places: 0 } }],
         retire: vec![],
     };
     plan.writes().for_each(|write| expected.apply(write));
@@ -303,7 +303,7 @@ fn tables_grow_under_traffic() {
     let mut plan = Plan::default();
     for revision in 2..=5_000u32 {
         let frontend = Frontend::inside(many(revision), 80, Protocol::Tcp);
-        plan.switch.push(Write::PutFrontend { frontend, row: FrontendRow { revision, count: 2, flags: Flags::default() } });
+        plan.switch.push(Write::PutFrontend { frontend, row: FrontendRow { revision, count: 2, flags: Flags::default(), affinity: 0, places: 0 } });
         for slot in 0..2 {
             let backend = Backend { address: b.address, port: 80 };
             plan.prepare.push(Write::PutBackend { revision, slot, backend });
@@ -341,7 +341,7 @@ fn ports_of_nodes_are_translated_where_they_are_this_nodes_affair() {
             let revision = u32::from(port) + 10 * family as u32;
             let mut plan = Plan::default();
             plan.prepare.push(Write::PutBackend { revision, slot: 0, backend: Backend { address: to, port: 80 } });
-            let row = FrontendRow { revision, count: 1, flags: Flags { own_node, silent: false } };
+            let row = FrontendRow { revision, count: 1, flags: Flags { own_node, ..Flags::default() }, affinity: 0, places: 0 };
             plan.switch.push(Write::PutFrontend { frontend: Frontend::inside(any, port, Protocol::Tcp), row });
             node.datapath().apply_services(&plan).unwrap();
         };
@@ -365,5 +365,87 @@ fn ports_of_nodes_are_translated_where_they_are_this_nodes_affair() {
         connect(&a.netns, other.parse().unwrap(), 30_081, SILENCE).unwrap_err();
         let flows = node.datapath().read_flows().unwrap();
         assert!(flows.iter().any(|flow| flow.to == SocketAddr::new(other.parse().unwrap(), 30_081)), "{flows:?}");
+    }
+}
+
+/// [`SERVICE`] of this revision, whose row says more.
+fn put_row(datapath: &mut Datapath, backends: &[(IpAddr, u16)], ranges: &[&str], row: FrontendRow) {
+    let revision = row.revision;
+    let mut plan = Plan::default();
+    for (slot, (address, port)) in (0u32..).zip(backends) {
+        plan.prepare.push(Write::PutBackend { revision, slot, backend: Backend { address: *address, port: *port } });
+    }
+    plan.prepare.extend(ranges.iter().map(|range| Write::PutSource { revision, range: range.parse().unwrap() }));
+    let address = if backends[0].0.is_ipv6() { SERVICE6 } else { SERVICE };
+    plan.switch.push(Write::PutFrontend { frontend: Frontend::inside(address, 80, Protocol::Tcp), row });
+    datapath.apply_services(&plan).unwrap();
+}
+
+#[test]
+fn a_client_with_affinity_stays_with_its_backend_until_that_is_gone() {
+    let fabric = Fabric::new();
+    let mut node = Node::new(&fabric, 1);
+    let clients = [node.pod(5), node.pod(6)];
+    let servers: Vec<Pod> = (10..18).map(|last| node.pod(last)).collect();
+    let _inside = Inside::of(&node);
+    let mut all: Vec<(IpAddr, u16)> = servers.iter().map(|pod| (pod.address, 8080)).collect();
+    let listen = |pod: &Pod| pod.netns.run(|| TcpListener::bind((pod.address, 8080))).unwrap().unwrap();
+    let listeners: Vec<TcpListener> = servers.iter().map(listen).collect();
+    let row = |revision, count| FrontendRow { revision, count, flags: Flags::default(), affinity: 60, places: 0 };
+    put_row(node.datapath(), &all, &[], row(1, 8));
+    // Which of the servers answers.
+    let reach = |client: &Pod| {
+        let stream = connect(&client.netns, SERVICE, 80, PATIENCE).unwrap();
+        let at = listeners.iter().position(|listener| {
+            listener.set_nonblocking(true).unwrap();
+            listener.accept().is_ok()
+        });
+        drop(stream);
+        servers[at.expect("somebody answers")].address
+    };
+    for client in &clients {
+        let first = reach(client);
+        for revision in 2..6 {
+            // Whatever else changes, in whatever order.
+            all.reverse();
+            put_row(node.datapath(), &all, &[], row(revision, 8));
+            assert_eq!(reach(client), first);
+        }
+        let others: Vec<_> = all.iter().copied().filter(|(address, _)| *address != first).collect();
+        put_row(node.datapath(), &others, &[], row(6, 7));
+        let next = reach(client);
+        assert_ne!(next, first);
+        put_row(node.datapath(), &all, &[], row(7, 8));
+        assert_eq!(reach(client), next, "it stays where it went");
+    }
+}
+
+#[test]
+fn what_is_for_some_clients_only_refuses_others_by_their_addresses() {
+    let fabric = Fabric::new();
+    let mut node = Node::new(&fabric, 1);
+    let (friend, other, server) = (node.pod(5), node.pod(6), node.pod(7));
+    let _inside = Inside::of(&node);
+    let flags = Flags { restricted: true, ..Flags::default() };
+    for family in FAMILIES {
+        let (at, service) = (server.both()[family], [SERVICE, SERVICE6][family]);
+        let _listener = server.netns.run(|| TcpListener::bind((at, 80))).unwrap().unwrap();
+        let ranges = [format!("{}/{}", friend.both()[family], [32, 128][family])];
+        let row = FrontendRow { revision: 1 + family as u32, count: 1, flags, affinity: 0, places: 0 };
+        put_row(node.datapath(), &[(at, 80)], &ranges.each_ref().map(String::as_str), row);
+        let refused = |client: &Pod| connect(&client.netns, service, 80, PATIENCE).unwrap_err().kind();
+        // Until it is known whose a namespace is, it is nobody's.
+        node.datapath().know_namespace(other.netns.cookie().unwrap(), &other.both()).unwrap();
+        assert_eq!(refused(&friend), ErrorKind::ConnectionRefused);
+        node.datapath().know_namespace(friend.netns.cookie().unwrap(), &friend.both()).unwrap();
+        connect(&friend.netns, service, 80, PATIENCE).unwrap();
+        node.forget_events();
+        assert_eq!(refused(&other), ErrorKind::ConnectionRefused);
+        assert_eq!(node.dropped(other.both()[family], service).0, DropReason::SourceRange);
+        node.reopen();
+        connect(&friend.netns, service, 80, PATIENCE).unwrap();
+        node.datapath().detach_pod(&friend.both().into()).unwrap();
+        assert_eq!(refused(&friend), ErrorKind::ConnectionRefused, "it is nobody's again");
+        node.load(&friend);
     }
 }

@@ -4,10 +4,14 @@
 //! `ip netns exec` is never used: it remounts `/sys` and so hides bpffs and cgroups.
 
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
+use nix::libc;
 use nix::sched::{CloneFlags, setns, unshare};
+
+/// asm-generic/socket.h, since Linux 5.14.
+const SO_NETNS_COOKIE: libc::c_int = 71;
 
 /// Why a namespace could not be opened or entered.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +72,16 @@ impl NetNs {
         }
     }
 
+    /// By what the kernel's programs know it (`SO_NETNS_COOKIE`, socket(7)); never used again on this machine
+    /// until it starts anew.
+    pub fn cookie(&self) -> Result<u64, Error> {
+        self.run(cookie_here)?.map_err(|source| Error {
+            action: "ask for the cookie of",
+            namespace: self.path.display().to_string(),
+            source,
+        })
+    }
+
     /// Moves the calling thread in until the guard is dropped. Only on threads that run nothing
     /// else: never on an async runtime's worker across an await.
     pub fn enter(&self) -> Result<Guard, Error> {
@@ -92,6 +106,24 @@ impl NetNs {
             thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
     }
+}
+
+/// The cookie of the calling thread's namespace.
+#[allow(unsafe_code)]
+fn cookie_here() -> std::io::Result<u64> {
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0")?;
+    let (mut cookie, mut length) = (0u64, size_of::<u64>() as libc::socklen_t);
+    // SAFETY: the kernel writes at most `length` bytes to `cookie`; both outlive the call.
+    let asked = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut length,
+        )
+    };
+    if asked < 0 { Err(std::io::Error::last_os_error()) } else { Ok(cookie) }
 }
 
 impl AsFd for NetNs {
@@ -136,6 +168,13 @@ mod tests {
         let inside = new.run(|| NetNs::current().unwrap().inode().unwrap()).unwrap();
         assert_eq!(inside, new.inode().unwrap());
         assert_ne!(NetNs::current().unwrap().inode().unwrap(), inside);
+    }
+
+    #[test]
+    fn each_namespace_has_a_cookie_of_its_own() {
+        let (one, two) = (NetNs::create().unwrap(), NetNs::create().unwrap());
+        assert_ne!(one.cookie().unwrap(), two.cookie().unwrap());
+        assert_eq!(one.cookie().unwrap(), one.cookie().unwrap());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use kilter_model::{Change, Cluster, NamespacedName, Node};
 
 use crate::select::{self, Wanted};
-use crate::{Frontend, FrontendRow, Plan, Tables, Write};
+use crate::{CHUNK, Frontend, FrontendRow, Plan, Scope, Tables, Write, maglev};
 
 /// Keeps the Service rows of a node in step with a cluster. A change costs what its Service is
 /// worth, however many others there are.
@@ -37,7 +37,9 @@ impl Compiler {
     pub fn resume(node: Arc<str>, loaded: Tables) -> Self {
         let of_backends = loaded.backends.keys().map(|(revision, _)| *revision);
         let of_frontends = loaded.frontends.values().map(|row| row.revision);
-        let last_revision = of_backends.chain(of_frontends).max().unwrap_or(0);
+        let of_sources = loaded.sources.iter().map(|(revision, _)| *revision);
+        let of_chunks = loaded.chunks.keys().map(|(revision, _)| *revision);
+        let last_revision = of_backends.chain(of_frontends).chain(of_sources).chain(of_chunks).max().unwrap_or(0);
         Self { node, tables: loaded, last_revision, ..Self::default() }
     }
 
@@ -124,7 +126,11 @@ impl Compiler {
         if let (Some(row), Some(wanted)) = (row, wanted) {
             let backends = self.tables.backends_of(&frontend);
             let counted = row.count as usize == wanted.backends.len();
-            if counted && backends.as_ref() == Some(&wanted.backends) && row.flags == wanted.flags {
+            let same_backends = counted && backends.as_ref() == Some(&wanted.backends);
+            let has_table = self.tables.table_of(&row).len() == row.places as usize
+                && (frontend.scope == Scope::Inside || row.places as usize == maglev::size(wanted.backends.len()));
+            let same_clients = self.tables.sources_of(row.revision) == wanted.sources.clone().unwrap_or_default();
+            if same_backends && same_clients && has_table && (row.flags, row.affinity) == (wanted.flags, wanted.affinity) {
                 return;
             }
         }
@@ -136,13 +142,29 @@ impl Compiler {
                 plan.prepare.push(Write::PutBackend { revision, slot: count, backend: *backend });
                 count += 1;
             }
-            plan.switch.push(Write::PutFrontend { frontend, row: FrontendRow { revision, count, flags: wanted.flags } });
+            let ranges = wanted.sources.iter().flatten();
+            plan.prepare.extend(ranges.map(|range| Write::PutSource { revision, range: *range }));
+            // Who connects inside is sent anywhere: one node chooses, and only once.
+            let table = if frontend.scope == Scope::Outside { maglev::table(&wanted.backends) } else { Vec::new() };
+            let places = table.len() as u32;
+            for (chunk, part) in (0u32..).zip(table.chunks(CHUNK)) {
+                let mut slots = [0; CHUNK];
+                slots[..part.len()].copy_from_slice(part);
+                plan.prepare.push(Write::PutChunk { revision, chunk, slots });
+            }
+            let Wanted { flags, affinity, .. } = *wanted;
+            let row = FrontendRow { revision, count, flags, affinity, places };
+            plan.switch.push(Write::PutFrontend { frontend, row });
         } else if row.is_some() {
             plan.switch.push(Write::DeleteFrontend { frontend });
         }
         if let Some(row) = row {
             let slots = self.tables.backends.range((row.revision, 0)..=(row.revision, u32::MAX));
             plan.retire.extend(slots.map(|(&(revision, slot), _)| Write::DeleteBackend { revision, slot }));
+            let chunks = self.tables.chunks.range((row.revision, 0)..=(row.revision, u32::MAX));
+            plan.retire.extend(chunks.map(|(&(revision, chunk), _)| Write::DeleteChunk { revision, chunk }));
+            let (revision, ranges) = (row.revision, self.tables.sources_of(row.revision).into_iter());
+            plan.retire.extend(ranges.map(|range| Write::DeleteSource { revision, range }));
         }
     }
 
@@ -151,6 +173,10 @@ impl Compiler {
         let used: BTreeSet<u32> = self.tables.frontends.values().map(|row| row.revision).collect();
         let orphans = self.tables.backends.keys().filter(|(revision, _)| !used.contains(revision));
         retire.extend(orphans.map(|&(revision, slot)| Write::DeleteBackend { revision, slot }));
+        let orphans = self.tables.chunks.keys().filter(|(revision, _)| !used.contains(revision));
+        retire.extend(orphans.map(|&(revision, chunk)| Write::DeleteChunk { revision, chunk }));
+        let orphans = self.tables.sources.iter().filter(|(revision, _)| !used.contains(revision));
+        retire.extend(orphans.map(|&(revision, range)| Write::DeleteSource { revision, range }));
     }
 }
 

@@ -9,6 +9,7 @@
 mod compiler;
 mod announce;
 mod departures;
+pub mod maglev;
 mod nearness;
 mod select;
 mod tables;
@@ -16,4 +17,4 @@ mod tables;
 pub use announce::{Announcements, owner};
 pub use compiler::Compiler;
 pub use departures::{Departures, Remote};
-pub use tables::{Backend, Flags, Frontend, FrontendRow, Plan, Scope, Tables, Write};
+pub use tables::{Backend, CHUNK, Flags, Frontend, FrontendRow, Plan, Scope, Tables, Write};

@@ -1,6 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use ipnet::IpNet;
 use kilter_model::{
     Cluster, Endpoint, Exposure, Locality, NamespacedName, Node, Protocol, Service, ServicePort, ServiceType,
 };
@@ -16,6 +17,9 @@ pub(crate) type Backends = Vec<Backend>;
 pub(crate) struct Wanted {
     pub(crate) backends: Backends,
     pub(crate) flags: Flags,
+    pub(crate) affinity: u32,
+    /// The clients that it serves; `None`: all of them.
+    pub(crate) sources: Option<BTreeSet<IpNet>>,
 }
 
 /// The addresses at which a Service is reached within the cluster.
@@ -41,7 +45,7 @@ pub(crate) fn frontends(
         for address in cluster_ips(service) {
             let frontend = Frontend::inside(*address, port.port, port.protocol);
             let backends = selection.near(port, address.is_ipv4());
-            frontends.insert(frontend, Wanted { backends, flags: Flags::default() });
+            frontends.insert(frontend, selection.wanted(backends, Flags::default(), *address));
         }
         // A translated packet of SCTP would need its checksum computed anew, which no program can.
         if port.protocol != Protocol::Sctp {
@@ -60,6 +64,15 @@ struct Selection<'a> {
 }
 
 impl Selection<'_> {
+    /// What an address of this Service leads to: those of its load balancer may be for some clients only.
+    fn wanted(&self, backends: Backends, flags: Flags, address: IpAddr) -> Wanted {
+        let exposure = &self.service.exposure;
+        let restricted = exposure.load_balancer.contains(&address) && !exposure.source_ranges.is_empty();
+        let sources = restricted.then(|| exposure.source_ranges.iter().map(IpNet::trunc).collect());
+        let affinity = self.service.affinity.unwrap_or(0);
+        Wanted { backends, flags: Flags { restricted, ..flags }, affinity, sources }
+    }
+
     /// Those of all nodes that are recommended to clients of this one.
     fn all(&self, port: &ServicePort, ipv4: bool) -> Backends {
         let endpoints = self.endpoints(port, ipv4);
@@ -112,10 +125,10 @@ impl Selection<'_> {
             let all = self.all(port, address.is_ipv4());
             let own = only_local.then(|| self.own(port, address.is_ipv4()));
             let silent = !all.is_empty() && own.as_ref().is_some_and(Vec::is_empty);
-            let outside =
-                Wanted { backends: own.unwrap_or_else(|| all.clone()), flags: Flags { own_node: false, silent } };
+            let flags = Flags { silent, ..Flags::default() };
+            let outside = self.wanted(own.unwrap_or_else(|| all.clone()), flags, address);
             let own_node = only_local && address.is_unspecified();
-            let inside = Wanted { backends: all, flags: Flags { own_node, silent: false } };
+            let inside = self.wanted(all, Flags { own_node, ..Flags::default() }, address);
             frontends.insert(Frontend::outside(address, number, port.protocol), outside);
             frontends.entry(Frontend::inside(address, number, port.protocol)).or_insert(inside);
         }

@@ -1,7 +1,8 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
+use ipnet::{IpNet, Ipv4Net};
 use kilter_model::Protocol;
 
 /// An address at which a Service is reached.
@@ -68,7 +69,15 @@ pub struct FrontendRow {
     pub count: u32,
     /// What else is to be known.
     pub flags: Flags,
+    /// For how many seconds a client that comes back is sent to the backend that it had; 0: not at all.
+    pub affinity: u32,
+    /// How many places the table has by which clients are sent to backends ([`Tables::chunks`]); 0: there is none,
+    /// and the choice is random.
+    pub places: u32,
 }
+
+/// Places of a table that are written in one row.
+pub const CHUNK: usize = 32;
 
 /// What is special about a frontend.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -78,11 +87,17 @@ pub struct Flags {
     pub own_node: bool,
     /// Without a backend: connections are dropped instead of refused, since another node may have one.
     pub silent: bool,
+    /// Only clients in the ranges of its revision are served.
+    pub restricted: bool,
 }
 
 impl fmt::Display for Flags {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let words = [(self.own_node, "own node only"), (self.silent, "silent")];
+        let words = [
+            (self.own_node, "own node only"),
+            (self.silent, "silent"),
+            (self.restricted, "for some clients only"),
+        ];
         let set: Vec<&str> = words.into_iter().filter(|(is, _)| *is).map(|(_, word)| word).collect();
         f.write_str(&set.join(", "))
     }
@@ -103,6 +118,9 @@ impl fmt::Display for Backend {
     }
 }
 
+/// The least of all ranges, as they are ordered.
+const FIRST: IpNet = IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0));
+
 /// All Service rows of one node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tables {
@@ -110,6 +128,10 @@ pub struct Tables {
     pub frontends: BTreeMap<Frontend, FrontendRow>,
     /// The backends, by revision and slot.
     pub backends: BTreeMap<(u32, u32), Backend>,
+    /// The slots that tables lead to ([`crate::maglev`]), by revision and place, [`CHUNK`] places each.
+    pub chunks: BTreeMap<(u32, u32), [u32; CHUNK]>,
+    /// The ranges of clients, by the revision of the frontend that serves them alone.
+    pub sources: BTreeSet<(u32, IpNet)>,
 }
 
 impl Tables {
@@ -128,7 +150,31 @@ impl Tables {
             Write::DeleteBackend { revision, slot } => {
                 self.backends.remove(&(revision, slot));
             }
+            Write::PutChunk { revision, chunk, slots } => {
+                self.chunks.insert((revision, chunk), slots);
+            }
+            Write::DeleteChunk { revision, chunk } => {
+                self.chunks.remove(&(revision, chunk));
+            }
+            Write::PutSource { revision, range } => {
+                self.sources.insert((revision, range));
+            }
+            Write::DeleteSource { revision, range } => {
+                self.sources.remove(&(revision, range));
+            }
         }
+    }
+
+    /// The table of a frontend's revision, as far as it is there.
+    pub fn table_of(&self, row: &FrontendRow) -> Vec<u32> {
+        let chunks = self.chunks.range((row.revision, 0)..=(row.revision, u32::MAX));
+        chunks.flat_map(|(_, slots)| slots).copied().take(row.places as usize).collect()
+    }
+
+    /// The ranges of the clients of a revision.
+    pub fn sources_of(&self, revision: u32) -> BTreeSet<IpNet> {
+        let all = self.sources.range((revision, FIRST)..).take_while(|(it, _)| *it == revision);
+        all.map(|(_, range)| *range).collect()
     }
 
     /// The backends of a frontend, in slot order; `None` where there is no such frontend.
@@ -161,6 +207,36 @@ pub enum Write {
     DeleteFrontend {
         /// Which.
         frontend: Frontend,
+    },
+    /// A part of the table of a revision that no frontend names yet.
+    PutChunk {
+        /// The revision.
+        revision: u32,
+        /// Which part.
+        chunk: u32,
+        /// The slots that its places lead to.
+        slots: [u32; CHUNK],
+    },
+    /// A part of the table of a revision that no frontend names any more.
+    DeleteChunk {
+        /// The revision.
+        revision: u32,
+        /// Which part.
+        chunk: u32,
+    },
+    /// A range of clients of a revision that no frontend names yet.
+    PutSource {
+        /// The revision.
+        revision: u32,
+        /// The range.
+        range: IpNet,
+    },
+    /// A range of a revision that no frontend names any more.
+    DeleteSource {
+        /// The revision.
+        revision: u32,
+        /// The range.
+        range: IpNet,
     },
     /// A backend of a revision that no frontend names any more.
     DeleteBackend {

@@ -133,7 +133,7 @@ fn what_went_while_nobody_looked_is_found_by_the_rows() {
             loaded.apply(&Write::PutBackend { revision, slot, backend });
         }
         let frontend = Frontend::inside([10, 96, 0, 10].into(), 80, protocol);
-        loaded.apply(&Write::PutFrontend { frontend, row: FrontendRow { revision, count: 3, flags: Default::default() } });
+        loaded.apply(&Write::PutFrontend { frontend, row: FrontendRow { revision, count: 3, flags: Default::default(), affinity: 0, places: 0 } });
     }
     let mut cluster = Cluster::default();
     // Pod 1 serves still, pod 2 only lives, pod 3 is gone.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use kilter_model::{
-    Change, Cluster, Endpoint, EndpointPort, EndpointSlice, Event, Hints, Locality, NamespacedName, Node, Origin,
+    Change, Cluster, Endpoint, EndpointPort, EndpointSlice, Event, Exposure, Hints, Locality, NamespacedName, Node, Origin,
     Protocol, Service, ServicePort, ServiceType, TargetPort,
 };
 use kilter_services::{Backend, Compiler, Frontend, Plan, Tables};
@@ -167,6 +167,63 @@ fn clients_are_sent_to_endpoints_that_are_recommended_to_them() {
     assert_eq!(of(false, false, "z1"), "10.244.0.3:53", "its zone has none: all");
     assert_eq!(of(false, true, "z2"), "10.244.0.3:53");
     assert_eq!(of(false, true, "z3"), "10.244.0.2:53 10.244.0.3:53");
+}
+
+#[test]
+fn clients_from_outside_are_sent_by_a_table_and_those_inside_by_chance() {
+    let events = |count: u8| {
+        let ports = vec![ServicePort { node_port: Some(30080), ..port("", Protocol::Tcp, 80) }];
+        let endpoints = (1..=count).map(|i| endpoint(&format!("10.244.0.{i}"), true, true, false)).collect();
+        [
+            Event::Service(service("web", &["10.96.0.1"], ports)),
+            Event::EndpointSlice(slice("web-1", "web", &[("", Protocol::Tcp, 80)], endpoints)),
+        ]
+    };
+    let mut cluster = Cluster::from_events(events(3));
+    let mut compiler = Compiler::new("here".into());
+    compiler.update(&cluster, &[]);
+    let outside = Frontend::outside([0, 0, 0, 0].into(), 30080, Protocol::Tcp);
+    let table = |compiler: &Compiler| compiler.tables().table_of(&compiler.tables().frontends[&outside]);
+    let all = compiler.tables().backends_of(&outside).unwrap();
+    assert_eq!(table(&compiler), kilter_services::maglev::table(&all));
+    let inside = compiler.tables().frontends.iter().filter(|(it, _)| **it != outside);
+    assert!(inside.clone().count() == 2 && inside.clone().all(|(_, row)| row.places == 0));
+    let resumed = Compiler::resume("here".into(), compiler.tables().clone()).update(&cluster, &[]);
+    assert!(resumed.is_empty(), "{resumed:?}");
+    let [_, fewer] = events(1);
+    let change = cluster.apply(fewer);
+    compiler.update(&cluster, change.as_slice());
+    assert!(compiler.tables().chunks.is_empty(), "one backend needs no table");
+}
+
+#[test]
+fn affinity_is_of_all_frontends_and_source_ranges_of_load_balancers_alone() {
+    let exposure = Exposure {
+        external_ips: vec!["192.0.2.1".parse().unwrap()],
+        load_balancer: vec!["192.0.2.2".parse().unwrap()],
+        source_ranges: vec!["198.51.100.7/24".parse().unwrap(), "2001:db8::/32".parse().unwrap()],
+        ..Exposure::default()
+    };
+    let of = |exposure: Exposure, affinity| {
+        let ports = vec![ServicePort { node_port: Some(30080), ..port("", Protocol::Tcp, 80) }];
+        Event::Service(Service { exposure, affinity, ..service("web", &["10.96.0.1"], ports) })
+    };
+    let mut cluster = Cluster::from_events([of(exposure.clone(), Some(7))]);
+    let mut compiler = Compiler::new("here".into());
+    compiler.update(&cluster, &[]);
+    assert_eq!(compiler.tables().frontends.len(), 7);
+    for (frontend, row) in &compiler.tables().frontends {
+        let is_balancer = frontend.address == "192.0.2.2".parse::<IpAddr>().unwrap();
+        assert_eq!((row.flags.restricted, row.affinity), (is_balancer, 7), "{frontend}");
+        let ranges: Vec<String> = compiler.tables().sources_of(row.revision).iter().map(ToString::to_string).collect();
+        assert_eq!(ranges, if is_balancer { vec!["198.51.100.0/24", "2001:db8::/32"] } else { vec![] }, "{frontend}");
+    }
+    let change = cluster.apply(of(Exposure { source_ranges: vec![], ..exposure }, None));
+    let plan = compiler.update(&cluster, change.as_slice());
+    assert!(!plan.is_empty() && compiler.tables().sources.is_empty());
+    assert!(compiler.tables().frontends.values().all(|row| !row.flags.restricted && row.affinity == 0));
+    let resumed = Compiler::resume("here".into(), compiler.tables().clone()).update(&cluster, &[]);
+    assert!(resumed.is_empty(), "{resumed:?}");
 }
 
 #[test]

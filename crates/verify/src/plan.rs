@@ -236,14 +236,24 @@ fn node_port_trials(cluster: &Cluster, from: &Pod, service: &Service) -> Vec<Tri
 fn load_balancer_trials(cluster: &Cluster, from: &Pod, service: &Service) -> Vec<Trial> {
     let mut trials = Vec::new();
     for address in service.exposure.load_balancer.iter().filter(|address| has_family_of(from, address)) {
+        let own = from.addresses.iter().find(|own| own.is_ipv4() == address.is_ipv4());
+        let admitted = own.is_some_and(|own| admits(service, *own));
         for port in &service.ports {
             let all = backends(cluster, service, port, address.is_ipv4());
+            // A socket whose address is in none of the ranges is refused as if nobody served.
+            let all = if admitted { all } else { BTreeSet::new() };
             let backends = near(cluster, all, Locality::Anywhere, from.node.as_deref());
             let (at, target) = (SocketAddr::new(*address, port.port), Target::LoadBalancer(service.name.clone()));
             trials.extend(inside_trial(cluster, from, port.protocol, at, backends, target));
         }
     }
     trials
+}
+
+/// Whether a load balancer serves a client (`loadBalancerSourceRanges`).
+fn admits(service: &Service, client: IpAddr) -> bool {
+    let ranges = &service.exposure.source_ranges;
+    ranges.is_empty() || ranges.iter().any(|range| range.contains(&client))
 }
 
 fn has_cluster_ip_of(service: &Service, address: IpAddr) -> bool {
@@ -299,7 +309,10 @@ fn outside_trials(cluster: &Cluster) -> Vec<Trial> {
             let owner = kilter_services::owner(cluster, service, *address)?;
             Some((*address, cluster.node(&owner)?))
         });
-        for (address, node) in answered {
+        // What is dropped without an answer has no model to compare with.
+        let family = |address: &IpAddr| if address.is_ipv4() { Family::V4 } else { Family::V6 };
+        let admitted = |address: &IpAddr| admits(service, internet::server(family(address)));
+        for (address, node) in answered.filter(|(address, _)| admitted(address)) {
             for port in &service.ports {
                 let (to, target) = (SocketAddr::new(address, port.port), Target::LoadBalancer(service.name.clone()));
                 trials.extend(outside_trial(cluster, service, port, node, to, target));

@@ -101,6 +101,15 @@ pub struct Frontend {
     pub outside: bool,
     /// What is special about it, in words; empty: nothing.
     pub flags: String,
+    /// For how many seconds clients stay with their backend; 0: not at all.
+    #[serde(default)]
+    pub affinity: u32,
+    /// Which of its backends each place of its table leads to; empty: it has none.
+    #[serde(default)]
+    pub table: Vec<u32>,
+    /// The clients that it serves, by address and prefix length, where it does not serve all.
+    #[serde(default)]
+    pub sources: Vec<(IpAddr, u8)>,
     /// How many backends its row promises.
     pub count: u32,
     /// The backends that are there.

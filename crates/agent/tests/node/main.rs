@@ -1,6 +1,7 @@
 //! One node, end to end: cluster events in, the real plugin, real packets, the real data plane.
 //! Needs root; fails without.
 
+mod balancers;
 mod endings;
 mod prove;
 mod runtime;

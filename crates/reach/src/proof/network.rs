@@ -41,11 +41,29 @@ pub(super) fn services(view: &View<'_>, proof: &mut Proof) {
         } else if found.flags != row.flags.to_string() {
             let what = format!("{at} is marked ({}), and should be ({})", found.flags, row.flags);
             find(proof, Subject::Service, what);
+        } else if found.affinity != row.affinity {
+            let what = format!("{at} keeps clients for {} s, and should for {} s", found.affinity, row.affinity);
+            find(proof, Subject::Service, what);
+        } else if found.table != compiler.tables().table_of(row) {
+            find(proof, Subject::Service, format!("{at} sends clients to its backends by another table than it should"));
+        } else if let Some(what) = other_clients(found, &compiler.tables().sources_of(row.revision)) {
+            find(proof, Subject::Service, format!("{at} {what}"));
         }
     }
     for at in loaded.keys().filter(|at| !wanted.contains_key(at)) {
         find(proof, Subject::Service, format!("{at} has a row, and no Service has this port"));
     }
+}
+
+/// How the clients that a frontend serves differ from those that it should.
+fn other_clients(found: &kilter_wire::loaded::Frontend, wanted: &BTreeSet<IpNet>) -> Option<String> {
+    let loaded: BTreeSet<IpNet> =
+        found.sources.iter().filter_map(|(address, length)| IpNet::new(*address, *length).ok()).collect();
+    let text = |ranges: &BTreeSet<IpNet>| match ranges.is_empty() {
+        true => "none".to_owned(),
+        false => ranges.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+    };
+    (loaded != *wanted).then(|| format!("has the source ranges {}, and should {}", text(&loaded), text(wanted)))
 }
 
 /// A load balancer's address has one node that answers for it.
