@@ -6,7 +6,9 @@ use std::mem::MaybeUninit;
 use std::path::Path;
 use std::process::Command;
 
-use kilter_model::{Cluster, Event, NetworkPolicy, Operator, Peer, PolicyRule, PortRange, PortSpec, Requirement, Selector};
+use kilter_model::{
+    Action, Cluster, ClusterNetworkPolicy, ClusterTier, Event, NetworkPolicy, Operator, Peer, PolicyRule, PortRange, PortSpec, Requirement, Selector,
+};
 use kilter_policy::{DecisionSet, Interval, Tables, Verdict};
 use kilter_testkit::TempDir;
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
@@ -25,7 +27,7 @@ struct Patch {
     to: &'static str,
 }
 
-const PATCHES: [Patch; 13] = [
+const PATCHES: [Patch; 15] = [
     Patch {
         name: "every decision allows",
         file: "lib/policy.h",
@@ -91,6 +93,18 @@ const PATCHES: [Patch; 13] = [
         file: "lib/admit.h",
         from: "judge(key, flow, &verdict);\n\tif (verdict.reason) {",
         to: "judge(key, flow, &verdict);\n\tif (0) {",
+    },
+    Patch {
+        name: "SCTP is judged as if it had no ports",
+        file: "lib/policy.h",
+        from: "interval.port = interval.protocol ? question->port : 0;",
+        to: "interval.port = interval.protocol != IPPROTO_SCTP ? question->port : 0;",
+    },
+    Patch {
+        name: "of a receiver with a verdict of its own only the sender is heard",
+        file: "lib/policy.h",
+        from: "question.class_id = opener_class;",
+        to: "question.class_id = opener_class;\n\t\tif (flow->end[opener].kind == END_POD)\n\t\t\treturn 0;",
     },
     Patch {
         name: "live connections are never judged again",
@@ -186,7 +200,7 @@ fn rodata(config: &crate::Config) -> Vec<u8> {
 /// only the rules know better.
 type Misreading = (&'static str, fn(&mut NetworkPolicy));
 
-const MISREADINGS: [Misreading; 9] = [
+const MISREADINGS: [Misreading; 14] = [
     ("`except` is dropped", |policy| each_peer(policy, |peer| {
         if let Peer::IpBlock(block) = peer {
             block.except.clear();
@@ -229,7 +243,49 @@ const MISREADINGS: [Misreading; 9] = [
         }
     }),
     ("ingress and egress are swapped", |policy| std::mem::swap(&mut policy.ingress, &mut policy.egress)),
+    ("a rule without peers is for nobody", |policy| each_rule(policy, |rule| {
+        rule.peers.get_or_insert_default();
+    })),
+    ("a rule without ports is for none", |policy| each_rule(policy, |rule| {
+        rule.ports.get_or_insert_default();
+    })),
+    ("a named port is every port", |policy| each_port(policy, |port| {
+        if let PortSpec::Named(_) = port {
+            *port = PortSpec::Range(PortRange::ALL);
+        }
+    })),
+    ("the second rule is overlooked", |policy| {
+        policy.ingress.iter_mut().chain(&mut policy.egress).for_each(|rules| rules.truncate(1));
+    }),
+    ("a policy without egress rules isolates nothing outbound, whatever its types", |policy| {
+        policy.egress.take_if(|rules| rules.is_empty());
+    }),
 ];
+
+/// The same of a cluster-wide policy.
+type ClusterMisreading = (&'static str, fn(&mut ClusterNetworkPolicy));
+
+const CLUSTER_MISREADINGS: [ClusterMisreading; 7] = [
+    ("a Deny passes", |policy| each_action(policy, |action| if *action == Action::Deny { Action::Pass } else { *action })),
+    ("a Pass accepts", |policy| each_action(policy, |action| if *action == Action::Pass { Action::Accept } else { *action })),
+    ("a Pass denies", |policy| each_action(policy, |action| if *action == Action::Pass { Action::Deny } else { *action })),
+    ("the tiers are swapped", |policy| {
+        policy.tier = match policy.tier {
+            ClusterTier::Admin => ClusterTier::Baseline,
+            ClusterTier::Baseline => ClusterTier::Admin,
+        }
+    }),
+    ("the last rule that matches decides", |policy| {
+        policy.ingress.reverse();
+        policy.egress.reverse();
+    }),
+    ("the subject's namespaces are ignored", |policy| policy.subject.namespaces = Selector::default()),
+    ("the subject's pods are ignored", |policy| policy.subject.pods = Selector::default()),
+];
+
+fn each_action(policy: &mut ClusterNetworkPolicy, change: impl Fn(&Action) -> Action) {
+    policy.ingress.iter_mut().chain(&mut policy.egress).for_each(|rule| rule.action = change(&rule.action));
+}
 
 fn each_rule(policy: &mut NetworkPolicy, mut change: impl FnMut(&mut PolicyRule)) {
     policy.ingress.iter_mut().chain(&mut policy.egress).flatten().for_each(|rule| change(rule));
@@ -250,6 +306,16 @@ fn misread(cluster: &Cluster, change: fn(&mut NetworkPolicy)) -> Cluster {
         let mut policy = policy.clone();
         change(&mut policy);
         seen.apply(Event::NetworkPolicy(policy));
+    }
+    seen
+}
+
+fn misread_cluster_wide(cluster: &Cluster, change: fn(&mut ClusterNetworkPolicy)) -> Cluster {
+    let mut seen = cluster.clone();
+    for policy in cluster.cluster_policies() {
+        let mut policy = policy.clone();
+        change(&mut policy);
+        seen.apply(Event::ClusterNetworkPolicy(policy));
     }
     seen
 }
@@ -317,6 +383,10 @@ fn mutants_of_the_compiler_are_caught() {
     let mut court = Court::new();
     for (name, change) in MISREADINGS {
         court.seen_by_compiler = Box::new(move |cluster| misread(cluster, change));
+        assert_caught(&mut court, name, "the rules");
+    }
+    for (name, change) in CLUSTER_MISREADINGS {
+        court.seen_by_compiler = Box::new(move |cluster| misread_cluster_wide(cluster, change));
         assert_caught(&mut court, name, "the rules");
     }
 }
