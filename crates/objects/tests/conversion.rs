@@ -109,7 +109,7 @@ fn blocks_are_read_as_kubernetes_reads_them() {
     assert_eq!(block("10.1.2.3/8", json!(null)).unwrap(), "10.0.0.0/8 but []");
     assert_eq!(block("010.0.0.0/08", json!(["10.1.0.0/16"])).unwrap(), "10.0.0.0/8 but [10.1.0.0/16]");
     assert_eq!(block("fd00::1/8", json!([])).unwrap(), "fd00::/8 but []");
-    for bad in ["10.0.0.0", "10.0.0.0/33", "10.0.0/8", "10.0.0.256/8", "", "x/8", "10.0.0.0/"] {
+    for bad in ["10.0.0.0", "10.0.0.0/33", "10.0.0/8", "10.0.0.256/8", "", "x/8", "10.0.0.0/", "10.0.0.0/+8", "+10.0.0.0/8"] {
         let error = block(bad, json!(null)).unwrap_err();
         assert_eq!(
             error,

@@ -159,8 +159,13 @@ impl Rules {
 /// IPv4-mapped IPv6 is not unwrapped.
 pub(crate) fn parse_cidr(text: &str) -> Option<IpNet> {
     let (address, length) = text.split_once('/')?;
-    let length: u8 = length.parse().ok()?;
+    let length = decimal(length)?;
     Some(IpNet::new(parse_address(address)?, length).ok()?.trunc())
+}
+
+/// A number of nothing but digits: Rust's own reading takes a sign, too.
+fn decimal(text: &str) -> Option<u8> {
+    text.bytes().all(|it| it.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
 fn parse_address(text: &str) -> Option<IpAddr> {
@@ -168,6 +173,6 @@ fn parse_address(text: &str) -> Option<IpAddr> {
         return text.parse().ok();
     }
     let octets: Vec<String> =
-        text.split('.').map(|o| o.parse::<u8>().map(|n| n.to_string())).collect::<Result<_, _>>().ok()?;
+        text.split('.').map(|o| decimal(o).map(|n| n.to_string())).collect::<Option<_>>()?;
     octets.join(".").parse().ok()
 }
