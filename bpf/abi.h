@@ -13,7 +13,7 @@
 #include <linux/types.h>
 
 enum abi {
-	ABI_VERSION = 3,
+	ABI_VERSION = 4,
 };
 
 /* Of either family, in network byte order; one of IPv4 in mapped form, ::ffff:a.b.c.d (RFC 4291). */
@@ -33,6 +33,8 @@ struct block {
 struct config {
 	enum abi abi;
 	__u32 uplink;
+	__u32 overlay; /* the VXLAN device to other nodes' pods; 0: their blocks are routed as they are */
+	__u32 overlay_vni;
 	__u32 egress_mark; /* packets of pods to addresses outside the cluster */
 	__u32 reset_mark;  /* resets that the programs themselves send into a pod */
 	__u32 flow_quota;  /* flow entries that one address of a pod may cause */
@@ -45,14 +47,15 @@ struct config {
 	__u16 nat_last;
 	__u16 masquerade_first; /* nftables: what arrives there is never a Service's */
 	__u16 masquerade_last;
+	__u16 overlay_port; /* UDP: packets of the tunnel, never a Service's */
 	__u8 gateway_mac[6];
-	__u8 pad[6];
+	__u8 pad[4];
 	struct address node[BLOCKS]; /* this node's own addresses */
 	struct block pods[BLOCKS];   /* this node's */
 	struct block services[BLOCKS];
 	struct block cluster[BLOCKS]; /* all pods' */
 };
-_Static_assert(sizeof(struct config) == 9 * 4 + 4 * 2 + 12 + BLOCKS * (16 + 3 * 32), "config has no holes");
+_Static_assert(sizeof(struct config) == 11 * 4 + 5 * 2 + 10 + BLOCKS * (16 + 3 * 32), "config has no holes");
 
 /* What may change while the programs run: one row. */
 struct settings {
@@ -121,7 +124,7 @@ struct endpoint {
 };
 _Static_assert(sizeof(struct endpoint) == 24, "endpoint has no holes");
 
-/* Another node; 0 is nobody. */
+/* Another node; 0 is nobody. With an overlay, this is where its end of the tunnel is. */
 struct node {
 	struct address next_hop;
 };
@@ -136,7 +139,7 @@ struct announced {
 
 enum end_kind {
 	END_POD = 1,	 /* of this node: redirect_peer */
-	END_REMOTE = 2,	 /* beyond the uplink, as it is: redirect_neigh */
+	END_REMOTE = 2,	 /* beyond the uplink: redirect_neigh, or redirect into the tunnel */
 	END_NODE = 3,	 /* a socket of this node: the stack */
 	END_OUTSIDE = 4, /* whatever else the stack leads to, masqueraded when a pod opened */
 };
@@ -348,6 +351,7 @@ enum drop_reason {
 	DROP_NO_BACKEND = 17,	   /* a Service without an endpoint for this client */
 	DROP_NAT_PORTS = 18,	   /* no source port is left for a translated packet */
 	DROP_SOURCE_RANGE = 19,	   /* the Service does not serve this client */
+	DROP_TUNNEL = 20,	   /* through the tunnel, or past it, from who is not the source's node */
 	DROP_REASONS,
 };
 

@@ -131,7 +131,7 @@ static __always_inline bool came_as_known(struct __sk_buff *skb, const struct fl
 	case END_POD:
 		return skb->ingress_ifindex == end->via;
 	case END_REMOTE:
-		return skb->ingress_ifindex == config.uplink;
+		return skb->ingress_ifindex == (is_tunnelled(end) ? config.overlay : config.uplink);
 	case END_OUTSIDE:
 		return skb->ingress_ifindex != 0;
 	default:

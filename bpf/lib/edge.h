@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
- * Services at the node's edge: packets from beyond the uplink to a node port, or to an address from
+ * Services at the node's edge: packets from beyond this node to a node port, or to an address from
  * outside, go on to a backend; what backends answer goes back as if the Service had.
  */
 #ifndef KILTER_EDGE_H
@@ -192,6 +192,12 @@ static __always_inline bool is_over(const struct packet *packet, struct nat *row
 	return false;
 }
 
+/* The link that packets to an end beyond this node leave by. */
+static __always_inline __u32 link_to(const struct flow_end *end)
+{
+	return is_tunnelled(end) ? config.overlay : config.uplink;
+}
+
 /* 0, or the MTU of the next link when the packet does not fit it. */
 static __always_inline __u32 narrow(struct __sk_buff *skb, __u32 ifindex)
 {
@@ -215,15 +221,16 @@ static __always_inline int edge_to_pod(struct __sk_buff *skb, struct packet *pac
 
 static __noinline int send_on(struct __sk_buff *skb, const struct packet *packet)
 {
-	struct flow_end end = {.kind = END_REMOTE, .via = node_of(&packet->destination)};
+	struct flow_end end = remote_end(&packet->destination);
 
 	return to_node_of(skb, packet, &end);
 }
 
 /* To another node, or back to a client. The stack cannot help: it would not know the packet. */
-static __always_inline int edge_to_uplink(struct __sk_buff *skb, struct packet *packet, const struct nat *row)
+static __always_inline int edge_to_remote(struct __sk_buff *skb, struct packet *packet, const struct nat *row)
 {
-	__u32 mtu = narrow(skb, config.uplink);
+	struct flow_end end = remote_end(&row->to.destination);
+	__u32 mtu = narrow(skb, link_to(&end));
 
 	if (packet->ttl <= 1)
 		return complain(skb, packet, TOO_OLD, 0);
@@ -235,7 +242,7 @@ static __always_inline int edge_to_uplink(struct __sk_buff *skb, struct packet *
 static __noinline int pass_edge(struct __sk_buff *skb, struct packet *packet, const struct nat *row)
 {
 	return is_own_pods(&row->to.destination) ? edge_to_pod(skb, packet, row) :
-						   edge_to_uplink(skb, packet, row);
+						   edge_to_remote(skb, packet, row);
 }
 
 /* Begins a connection for a packet that has none. Where it cannot, `verdict` is the packet's. */
@@ -262,7 +269,14 @@ static __always_inline bool begin_edge(struct __sk_buff *skb, struct packet *pac
 	return false;
 }
 
-/* What a packet from the uplink becomes, at once or as it begins a connection; or nothing, and its verdict. */
+/* Whether it is the tunnel's own: what is in it has a hook of its own. */
+static __always_inline bool is_of_tunnel(const struct packet *packet)
+{
+	return config.overlay && packet->protocol == IPPROTO_UDP &&
+	       packet->to_port == bpf_htons(config.overlay_port);
+}
+
+/* What a packet from outside the node becomes, at once or as it begins a connection; or nothing, and its verdict. */
 static __noinline struct nat *find_nat(struct __sk_buff *skb, struct packet *packet, int *verdict)
 {
 	__u16 port = bpf_ntohs(packet->to_port);
@@ -274,7 +288,8 @@ static __noinline struct nat *find_nat(struct __sk_buff *skb, struct packet *pac
 		*verdict = refuse_at_announced(skb, packet);
 		return NULL;
 	}
-	if (port >= config.masquerade_first && port <= config.masquerade_last && is_own_node(&packet->destination))
+	if (is_of_tunnel(packet) ||
+	    (port >= config.masquerade_first && port <= config.masquerade_last && is_own_node(&packet->destination)))
 		return NULL;
 	row = bpf_map_lookup_elem(&nat, &key);
 	if (row && !is_over(packet, row))
@@ -288,7 +303,7 @@ static __noinline struct nat *find_nat(struct __sk_buff *skb, struct packet *pac
 }
 
 /*
- * A packet from the uplink that is not to the pod network. PASS_ON: it is the node's own. TO_POD: it was
+ * A packet from outside the node that is not to the pod network. PASS_ON: it is the node's own. TO_POD: it was
  * translated. Else its verdict.
  */
 static __always_inline int from_edge(struct __sk_buff *skb, struct packet *packet)
@@ -313,7 +328,7 @@ static __noinline int deliver_translated(struct __sk_buff *skb, struct packet *p
 	if (!row)
 		return drop_quietly(DROP_NO_FLOW);
 	/* What the stack must answer, it must see as the pod sent it. */
-	if (packet->ttl <= 1 || narrow(skb, config.uplink))
+	if (packet->ttl <= 1 || narrow(skb, link_to(&flow->end[other(sender)])))
 		return PASS;
 	nat_touch(row, packet);
 	return rewrite(skb, packet, row) ? DROP : deliver_slowly(skb, packet, flow, sender);

@@ -32,6 +32,14 @@ static __always_inline __u32 node_of(const struct address *address)
 	return node ? *node : 0;
 }
 
+/* Of somebody beyond this node. */
+static __always_inline struct flow_end remote_end(const struct address *address)
+{
+	struct flow_end end = {.kind = END_REMOTE, .via = node_of(address)};
+
+	return end;
+}
+
 /*
  * Not 224.0.0.0 and up, nor 0.0.0.0/8: nothing that a pod could have a connection with. Of IPv6,
  * parse() has refused what is not.

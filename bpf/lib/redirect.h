@@ -4,8 +4,10 @@
 #define KILTER_REDIRECT_H
 
 #include "base.h"
+#include "ends.h"
 #include "maps.h"
 #include "packet.h"
+#include "tunnel.h"
 
 /*
  * redirect_peer would deliver what is too big, redirect_neigh would drop it silently: it goes to the
@@ -76,20 +78,50 @@ static __always_inline int to_neighbour(const struct address *address)
 	return bpf_redirect_neigh(config.uplink, &next_hop, sizeof(next_hop), 0);
 }
 
-static __always_inline int to_node_of(struct __sk_buff *skb, const struct packet *packet,
-				      const struct flow_end *end)
+/* Whether packets to an end that is not of this node go through the tunnel. */
+static __always_inline bool is_tunnelled(const struct flow_end *end)
+{
+	return config.overlay && end->via;
+}
+
+/* Into the tunnel, to the node that an end is behind. A call of its own: stacks are short. */
+static __noinline int tunnel_to(struct __sk_buff *skb, const struct flow_end *end, const struct address *address)
+{
+	struct node *node = bpf_map_lookup_elem(&nodes, &end->via);
+	__u32 index;
+
+	/* The node has gone since, or is back under another index. */
+	if (!node || is_nobody(&node->next_hop)) {
+		index = node_of(address);
+		node = bpf_map_lookup_elem(&nodes, &index);
+	}
+	if (!node || is_nobody(&node->next_hop))
+		return drop_quietly(DROP_NO_ROUTE);
+	return to_tunnel(skb, node);
+}
+
+/* To an end of this address that is not of this node, whatever the packet is like. */
+static __always_inline int away_to(struct __sk_buff *skb, const struct flow_end *end, const struct address *address)
 {
 	struct node *node;
 
-	/* The stack says "time exceeded", or cuts it up, and finds the same next hop. */
-	if (packet->ttl <= 1 || too_big(skb, config.uplink))
-		return PASS;
-	if (!take_hop(skb, packet))
-		return DROP;
+	if (is_tunnelled(end))
+		return tunnel_to(skb, end, address);
 	node = bpf_map_lookup_elem(&nodes, &end->via);
 	if (!node || is_nobody(&node->next_hop))
 		return bpf_redirect_neigh(config.uplink, NULL, 0, 0);
 	return to_neighbour(&node->next_hop);
+}
+
+static __always_inline int to_node_of(struct __sk_buff *skb, const struct packet *packet,
+				      const struct flow_end *end)
+{
+	/* The stack says "time exceeded", or cuts it up, and finds the same next hop. */
+	if (packet->ttl <= 1 || too_big(skb, is_tunnelled(end) ? config.overlay : config.uplink))
+		return PASS;
+	if (!take_hop(skb, packet))
+		return DROP;
+	return away_to(skb, end, &packet->destination);
 }
 
 /* Sends a packet of `sender` on its way to the other end. */

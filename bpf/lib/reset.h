@@ -250,8 +250,8 @@ static __noinline int reset_from_pod(struct __sk_buff *skb, struct packet *packe
 	return deliver_slowly(skb, packet, flow, sender);
 }
 
-/* From another node: the pod is told, and the sender back over the uplink. */
-static __noinline int reset_from_uplink(struct __sk_buff *skb, struct packet *packet, const struct flow *flow,
+/* From another node: the pod is told, and the sender the way he came. */
+static __noinline int reset_from_remote(struct __sk_buff *skb, struct packet *packet, const struct flow *flow,
 					__u32 sender)
 {
 	struct spoken spoken = {};
@@ -264,7 +264,7 @@ static __noinline int reset_from_uplink(struct __sk_buff *skb, struct packet *pa
 	if (write_reset(skb, packet, &spoken, RESET_BACK))
 		return DROP;
 	count(COUNT_RESETS);
-	return bpf_redirect_neigh(config.uplink, NULL, 0, 0);
+	return away_to(skb, &flow->end[sender & 1], &packet->source);
 }
 
 /*

@@ -48,13 +48,10 @@ static __noinline int choose(const struct frontend *frontend, const struct front
 	return TRANSLATED;
 }
 
-/* Whether it is an address of another node. */
+/* Whether it is an address of another node: routes lead to those, and to blocks of pods. */
 static __always_inline bool is_other_node(const struct address *address)
 {
-	__u32 index = node_of(address);
-	struct node *node = index ? bpf_map_lookup_elem(&nodes, &index) : NULL;
-
-	return node && same_address(&node->next_hop, address);
+	return !in_cluster(address) && node_of(address);
 }
 
 /*

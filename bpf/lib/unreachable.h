@@ -1,15 +1,19 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
-/* What the sender of a packet from the uplink is told when it cannot go on: ICMP errors, and resets. */
+/* What the sender of a packet from beyond this node is told when it cannot go on: ICMP errors, and resets. */
 #ifndef KILTER_UNREACHABLE_H
 #define KILTER_UNREACHABLE_H
 
 #include "base.h"
 #include "checksum.h"
+#include "ends.h"
 #include "packet.h"
+#include "redirect.h"
 #include "reset.h"
 
 /* Of the packet's transport header; every sender finds its socket by these (RFC 792, RFC 4443). */
 #define QUOTED 8
+/* The extension header before it, of a first fragment of IPv6. */
+#define FRAGMENT_HEADER 8
 
 struct error_frame4 {
 	struct ethhdr link;
@@ -25,9 +29,9 @@ struct error_frame6 {
 	struct ipv6hdr ip;
 	struct icmphdr icmp;
 	struct ipv6hdr quoted;
-	__u8 transport[QUOTED];
+	__u8 transport[FRAGMENT_HEADER + QUOTED];
 } __attribute__((packed));
-_Static_assert(sizeof(struct error_frame6) == 110, "headers follow each other");
+_Static_assert(sizeof(struct error_frame6) == 118, "headers follow each other");
 
 enum complaint {
 	NOBODY_THERE,
@@ -65,6 +69,14 @@ static __always_inline struct icmphdr complaint6(enum complaint complaint, __u32
 	return icmp;
 }
 
+/* What the packet has become is for who sent it. */
+static __noinline int send_back(struct __sk_buff *skb, const struct packet *packet)
+{
+	struct flow_end end = remote_end(&packet->source);
+
+	return away_to(skb, &end, &packet->source);
+}
+
 static __noinline int complain4(struct __sk_buff *skb, const struct packet *packet, enum complaint complaint,
 				__u32 mtu)
 {
@@ -89,18 +101,19 @@ static __noinline int complain4(struct __sk_buff *skb, const struct packet *pack
 	frame.icmp.checksum = ~fold(sum_of(&frame.icmp, sizeof(frame) - ETH_HLEN - sizeof(ip)));
 	if (bpf_skb_store_bytes(skb, 0, &frame, sizeof(frame), BPF_F_RECOMPUTE_CSUM))
 		return DROP;
-	return bpf_redirect_neigh(config.uplink, NULL, 0, 0);
+	return send_back(skb, packet);
 }
 
 static __noinline int complain6(struct __sk_buff *skb, const struct packet *packet, enum complaint complaint,
 				__u32 mtu)
 {
 	struct error_frame6 frame = {};
-	__u32 length = sizeof(frame) - ETH_HLEN - sizeof(frame.ip);
+	__u32 spared = packet->kind == PACKET_FIRST_FRAGMENT ? 0 : FRAGMENT_HEADER;
+	__u32 length = sizeof(frame) - ETH_HLEN - sizeof(frame.ip) - spared;
 
 	if (bpf_skb_load_bytes(skb, 0, &frame.link, sizeof(frame.link)) ||
-	    bpf_skb_load_bytes(skb, ETH_HLEN, &frame.quoted, sizeof(frame.quoted) + QUOTED) ||
-	    bpf_skb_change_tail(skb, sizeof(frame), 0))
+	    bpf_skb_load_bytes(skb, ETH_HLEN, &frame.quoted, length - sizeof(frame.icmp)) ||
+	    bpf_skb_change_tail(skb, sizeof(frame) - spared, 0))
 		return DROP;
 	frame.ip.version = 6;
 	frame.ip.payload_len = bpf_htons(length);
@@ -109,19 +122,26 @@ static __noinline int complain6(struct __sk_buff *skb, const struct packet *pack
 	__builtin_memcpy(&frame.ip.saddr, &packet->destination, sizeof(packet->destination));
 	__builtin_memcpy(&frame.ip.daddr, &packet->source, sizeof(packet->source));
 	frame.icmp = complaint6(complaint, mtu);
-	frame.icmp.checksum = ~fold(sum_of(&frame.icmp, length) + pseudo_sum(&packet->source, IPPROTO_ICMPV6, length));
-	if (bpf_skb_store_bytes(skb, 0, &frame, sizeof(frame), BPF_F_RECOMPUTE_CSUM))
+	/* What is spared is zero, and makes no difference to a sum. */
+	frame.icmp.checksum = ~fold(sum_of(&frame.icmp, sizeof(frame) - ETH_HLEN - sizeof(frame.ip)) +
+				    pseudo_sum(&packet->source, IPPROTO_ICMPV6, length));
+	if (bpf_skb_store_bytes(skb, 0, &frame, sizeof(frame) - spared, BPF_F_RECOMPUTE_CSUM))
 		return DROP;
-	return bpf_redirect_neigh(config.uplink, NULL, 0, 0);
+	return send_back(skb, packet);
 }
 
 /* Sends the packet's sender an error about it; nothing where it has options, or is none's first. */
 static __always_inline int complain(struct __sk_buff *skb, const struct packet *packet, enum complaint complaint,
 				    __u32 mtu)
 {
-	bool answerable = packet->kind == PACKET_PLAIN || packet->kind == PACKET_FIRST_FRAGMENT;
+	__u32 header = reset_header(packet);
 
-	if (!answerable || packet->header != reset_header(packet))
+	/* A node would take it for the width of the whole way to this one, which the tunnel takes, too. */
+	if (complaint == TOO_BIG && config.overlay && node_of(&packet->source))
+		return drop_quietly(DROP_NO_ROUTE);
+	if (packet->kind == PACKET_FIRST_FRAGMENT && packet->version == 6)
+		header += FRAGMENT_HEADER;
+	if ((packet->kind != PACKET_PLAIN && packet->kind != PACKET_FIRST_FRAGMENT) || packet->header != header)
 		return DROP;
 	return packet->version == 4 ? complain4(skb, packet, complaint, mtu) :
 				      complain6(skb, packet, complaint, mtu);
@@ -133,7 +153,7 @@ static __noinline int refuse_by_reset(struct __sk_buff *skb, const struct packet
 
 	if (!begin_reset(skb, packet, &spoken) || write_reset(skb, packet, &spoken, RESET_BACK))
 		return DROP;
-	return bpf_redirect_neigh(config.uplink, NULL, 0, 0);
+	return send_back(skb, packet);
 }
 
 /* Says at once that nobody serves here. */

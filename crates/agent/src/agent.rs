@@ -5,7 +5,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use kilter_datapath::{Datapath, EventSource};
+use kilter_datapath::{Datapath, EventSource, Overlay};
+use kilter_model::Routing;
 use kilter_netlink::Netlink;
 use kilter_netns::NetNs;
 use kilter_services::Departures;
@@ -26,7 +27,7 @@ use crate::rows::Rows;
 use crate::updates::Updates;
 use crate::view::View;
 use crate::wiring::{Locks, Wiring};
-use crate::{Config, adopt, closer, cni_server, host, observe, reaper};
+use crate::{Config, adopt, closer, cni_server, host, observe, overlay, reaper};
 
 /// Batches and questions that wait for the engine.
 const COMMANDS: usize = 1024;
@@ -264,18 +265,26 @@ struct Channels {
 /// Prepares the node and opens everything, on the engine's thread.
 fn open(config: Config, channels: Channels) -> Result<(Engine, EventSource, u32)> {
     let runtime = own_runtime()?;
-    let (netlink, uplink, links) = runtime.block_on(async {
+    let (netlink, uplink, tunnel, links) = runtime.block_on(async {
         let netlink = Netlink::current()?;
         let uplink =
             host::prepare(&netlink, &config.uplink, &config.pod_cidrs).await.context("prepare the node")?;
+        let tunnel = match config.routing {
+            Routing::Native => None,
+            Routing::Vxlan => {
+                let mtu = overlay::pod_mtu(uplink.mtu, config.routing, config.addresses.first());
+                Some(overlay::prepare(&netlink, mtu).await.context("make the tunnel to other nodes")?)
+            }
+        };
         let links = netlink.links().await?;
-        anyhow::Ok((netlink, uplink, links))
+        anyhow::Ok((netlink, uplink, tunnel, links))
     })?;
     let mut datapath = Datapath::open(kilter_datapath::Config {
         pin_dir: config.pins.clone(),
         node_name: config.node.to_string(),
         node_ips: config.addresses.clone(),
         uplink_ifindex: uplink.index,
+        overlay: tunnel.as_ref().map(|link| Overlay { ifindex: link.index, vni: overlay::VNI, port: overlay::PORT }),
         pod_cidrs: config.pod_cidrs.clone(),
         cluster_pod_cidrs: config.cluster_pod_cidrs.clone(),
         service_cidrs: config.service_cidrs.clone(),
@@ -296,11 +305,12 @@ fn open(config: Config, channels: Channels) -> Result<(Engine, EventSource, u32)
     let announcer = Announcer::new(&config, uplink.index, uplink.mac.unwrap_or_default(), &datapath)?;
     let health = Health::new(config.node.clone(), channels.checks);
     let observer = Observer::new(config.node.to_string(), channels.observers);
+    let way = tunnel.unwrap_or(uplink);
     let engine = Engine {
         config,
         runtime,
         netlink,
-        uplink: uplink.index,
+        way: way.index,
         datapath,
         rows,
         view,
@@ -318,7 +328,7 @@ fn open(config: Config, channels: Channels) -> Result<(Engine, EventSource, u32)
         rows_pending: true,
         routes_pending: true,
     };
-    Ok((engine, events, uplink.mtu))
+    Ok((engine, events, way.mtu))
 }
 
 async fn follow(mut updates: impl Updates, engine: mpsc::Sender<Command>) {

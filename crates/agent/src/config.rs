@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use kilter_model::Routing;
 
 /// What an agent must know about its node. The process must be in the node's network namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +14,8 @@ pub struct Config {
     pub addresses: Vec<IpAddr>,
     /// Name of the link that leads to the other nodes.
     pub uplink: String,
+    /// How its pods' packets travel to other nodes. In a tunnel they do between the first addresses.
+    pub routing: Routing,
     /// The blocks that this node's pods get their addresses from: one address of each family, from
     /// the first block of it that has one (`node.spec.podCIDRs`).
     pub pod_cidrs: Vec<IpNet>,

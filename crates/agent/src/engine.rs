@@ -38,7 +38,8 @@ pub struct Engine {
     pub(crate) config: Config,
     pub(crate) runtime: tokio::runtime::Runtime,
     pub(crate) netlink: Netlink,
-    pub(crate) uplink: u32,
+    /// The link to other nodes' pods: the uplink, or the tunnel's device.
+    pub(crate) way: u32,
     pub(crate) datapath: Datapath,
     pub(crate) rows: Rows,
     pub(crate) view: View,
@@ -181,11 +182,12 @@ impl Engine {
     }
 
     fn update_routes(&mut self) -> anyhow::Result<()> {
-        let wanted = routes::wanted(self.view.cluster(), &self.config.node);
-        let nodes = routes::to_nodes(self.view.cluster(), &self.config.node);
+        let routing = self.config.routing;
+        let wanted = routes::wanted(self.view.cluster(), &self.config.node, routing);
+        let nodes = routes::to_nodes(self.view.cluster(), &self.config.node, routing);
         let list: Vec<NodeRoute> = wanted.union(&nodes).copied().collect();
         self.datapath.set_routes(&list)?;
-        Ok(self.runtime.block_on(routes::apply(&self.netlink, self.uplink, &wanted))?)
+        Ok(self.runtime.block_on(routes::apply(&self.netlink, self.way, routing, &wanted))?)
     }
 
     /// The kernel holds the view, except for routes that are still pending.

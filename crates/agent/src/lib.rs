@@ -7,6 +7,7 @@
 //! * `announcer` answers for load balancers' addresses on the node network;
 //! * `health` answers load balancers that ask whether this node has endpoints;
 //! * `closer` ends the sockets that talk to backends which are gone;
+//! * `overlay` and `routes` lead to other nodes' pods;
 //! * `adopt`, `shift` and `difference` take over what a former process left.
 
 #![forbid(unsafe_code)]
@@ -28,6 +29,7 @@ mod host;
 mod ipam;
 mod loaded;
 mod observe;
+mod overlay;
 mod reaper;
 mod routes;
 mod rows;
@@ -40,5 +42,6 @@ pub use agent::{Agent, Handle};
 pub use config::Config;
 pub use engine::Applied;
 pub use loaded::{expected_links, expected_settings};
+pub use overlay::{VNI, pod_mtu};
 pub use routes::wanted as expected_routes;
 pub use updates::Updates;

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use anyhow::Result;
 use ipnet::IpNet;
 use kilter_datapath::{EGRESS_MARK, End, FILTER_HANDLE, FILTER_PREFERENCE, GATEWAY_MAC};
-use kilter_model::Cluster;
+use kilter_model::{Cluster, Routing};
 use kilter_netlink::{Family, Link, Masquerade, Route, read_sysctl, read_sysctls};
 use kilter_netns::NetNs;
 use kilter_reach::proof::Links;
@@ -20,6 +20,7 @@ use kilter_wire::loaded::{self as wire, Loaded};
 use crate::endpoint::{LINK_PREFIX, pod_mac, settings_on_node};
 use crate::engine::Engine;
 use crate::host::{self, MASQUERADE_PORTS};
+use crate::overlay;
 
 /// The name of the setting that stands for the masquerade rule of a family.
 fn masquerade_name(family: Family) -> String {
@@ -29,15 +30,24 @@ fn masquerade_name(family: Family) -> String {
     }
 }
 
-/// The settings that the namespace of a node with these pod blocks must show, and their values.
-pub fn expected_settings(uplink: &str, pod_cidrs: &[IpNet]) -> BTreeMap<String, String> {
+/// The name of the setting that stands for the tunnel's device.
+const DEVICE: &str = overlay::LINK;
+
+/// The settings that the namespace of a node with these pod blocks must show, and their values;
+/// `tunnel_mtu` where it has a tunnel to other nodes.
+pub fn expected_settings(
+    uplink: &str,
+    pod_cidrs: &[IpNet],
+    tunnel_mtu: Option<u32>,
+) -> BTreeMap<String, String> {
     let sysctls = host::sysctls(uplink, pod_cidrs).into_iter().map(|(key, value)| (key, value.to_owned()));
     let rules = host::families(pod_cidrs).into_iter().map(|family| {
         let rule =
             Masquerade { family, mark: EGRESS_MARK, link: uplink.to_owned(), ports: MASQUERADE_PORTS };
         (masquerade_name(family), masquerade_text(Some(&rule)))
     });
-    sysctls.chain(rules).collect()
+    let device = tunnel_mtu.map(|mtu| (DEVICE.to_owned(), overlay::expected(mtu)));
+    sysctls.chain(rules).chain(device).collect()
 }
 
 /// How the links of a node's pods must be.
@@ -75,6 +85,9 @@ impl Engine {
         for link in &pods {
             hooks.extend(self.foreign_filters(link)?);
         }
+        let device = links.iter().find(|link| link.name == overlay::LINK);
+        let device = (self.config.routing == Routing::Vxlan || device.is_some())
+            .then(|| (DEVICE.to_owned(), overlay::found(device)));
         Ok(Loaded {
             node: self.config.node.to_string(),
             applied: self.applied.borrow().clone(),
@@ -88,7 +101,7 @@ impl Engine {
             links: wire_links(&pods)?,
             neighbours: self.neighbours(&pods)?,
             kernel_routes: self.kernel_routes()?,
-            settings: settings(uplink, &self.config.pod_cidrs)?,
+            settings: settings(uplink, &self.config.pod_cidrs)?.into_iter().chain(device).collect(),
             hooks,
             hooks_checked: attachments.len() as u64,
         })
@@ -123,8 +136,9 @@ impl Engine {
         let into_pods = |route: &Route| blocks.iter().any(|block| block.contains(&route.destination));
         let row = |route: Route| wire::Route {
             to: (route.destination.addr(), route.destination.prefix_len()),
-            via: route.via,
+            via: route.via.or(route.tunnel.map(|tunnel| tunnel.to)),
             link: Some(route.link),
+            tunnel: route.tunnel.map(|tunnel| tunnel.id),
         };
         Ok(all.filter(into_pods).map(row).collect())
     }
@@ -155,6 +169,7 @@ fn wire_links(links: &[&Link]) -> Result<Vec<wire::Link>> {
             index: link.index,
             name: link.name.clone(),
             up: link.up,
+            mtu: link.mtu,
             mac: link.mac,
             settings: values.filter_map(|(name, value)| Some((name, value?))).collect(),
         }
@@ -181,7 +196,8 @@ fn frontends(tables: &Tables) -> Vec<wire::Frontend> {
 }
 
 fn data_route(route: kilter_datapath::NodeRoute) -> wire::Route {
-    wire::Route { to: (route.prefix.addr(), route.prefix.prefix_len()), via: Some(route.next_hop), link: None }
+    let to = (route.prefix.addr(), route.prefix.prefix_len());
+    wire::Route { to, via: Some(route.next_hop), link: None, tunnel: None }
 }
 
 fn endpoints(pod: &kilter_datapath::Endpoint) -> impl Iterator<Item = wire::Endpoint> {

@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub struct Wiring {
     /// In the node's namespace.
     pub netlink: Netlink,
-    /// Of the uplink; pods get the same.
+    /// Of pods' links: as much as the way to other nodes carries.
     pub mtu: u32,
     /// Decides.
     pub engine: mpsc::Sender<Command>,

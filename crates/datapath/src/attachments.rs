@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 
-use crate::datapath::{Datapath, FROM_UPLINK, POD, SOCKETS};
+use crate::datapath::{Datapath, POD, SOCKETS};
 use crate::filter::Filter;
 use crate::link::{Hook, Target};
 use crate::{Error, Result, sys};
@@ -116,7 +116,10 @@ impl Datapath {
     /// On a pod's link, tcx programs of others are seen, which run before all filters; tc filters of
     /// others are not.
     pub fn attachments(&self) -> Result<Vec<Attachment>> {
-        let mut all = vec![self.uplink_attachment()?];
+        let mut all = Vec::new();
+        for (hook, ifindex) in self.links() {
+            all.push(self.link_attachment(hook, ifindex)?);
+        }
         let cgroup = Target::cgroup(&self.config.cgroup)?;
         for hook in SOCKETS {
             all.push(self.socket_attachment(hook, &cgroup)?);
@@ -129,10 +132,9 @@ impl Datapath {
         Ok(all)
     }
 
-    fn uplink_attachment(&self) -> Result<Attachment> {
-        let ifindex = self.config.uplink_ifindex;
-        let ids = sys::query(ifindex as i32, FROM_UPLINK.attach_type, 0);
-        self.attachment(FROM_UPLINK.program, Place::Ingress(ifindex), ids)
+    fn link_attachment(&self, hook: Hook, ifindex: u32) -> Result<Attachment> {
+        let ids = sys::query(ifindex as i32, hook.attach_type, 0);
+        self.attachment(hook.program, Place::Ingress(ifindex), ids)
     }
 
     fn socket_attachment(&self, hook: Hook, cgroup: &Target) -> Result<Attachment> {

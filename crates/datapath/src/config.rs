@@ -11,10 +11,12 @@ pub struct Config {
     pub pin_dir: PathBuf,
     /// The node's name, for messages.
     pub node_name: String,
-    /// The node's own addresses, of either family. At most 8.
+    /// The node's own addresses, of either family. At most 8. The first is its end of the overlay.
     pub node_ips: Vec<IpAddr>,
     /// The interface that leads to the other nodes.
     pub uplink_ifindex: u32,
+    /// The way to other nodes' pods, where the network between the nodes knows nothing of pods.
+    pub overlay: Option<Overlay>,
     /// The blocks that this node's pods have their addresses from. At most 8.
     pub pod_cidrs: Vec<IpNet>,
     /// The blocks of all pods of the cluster: what lies in them and has no route is dropped, what
@@ -30,6 +32,17 @@ pub struct Config {
     /// How many flows the node tracks before it refuses new ones. Adopted tables keep the size
     /// that they were made with.
     pub max_flows: u32,
+}
+
+/// A tunnel to the other nodes' pods.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Overlay {
+    /// The VXLAN device, which takes the way of each packet from the packet ("external").
+    pub ifindex: u32,
+    /// The number of this cluster's network in it.
+    pub vni: u32,
+    /// The port of UDP that it is on: no Service can be there.
+    pub port: u16,
 }
 
 /// A pod's link.
@@ -48,6 +61,7 @@ pub struct Endpoint {
 pub struct NodeRoute {
     /// A pod block of the node, or an address of its own.
     pub prefix: IpNet,
-    /// The node's address, a neighbour on the uplink. To a block of IPv6 it must be one of IPv6.
+    /// The node's address, a neighbour on the uplink. To a block of IPv6 it must be one of IPv6. With an
+    /// overlay it is the node's end of it, for both families.
     pub next_hop: IpAddr,
 }

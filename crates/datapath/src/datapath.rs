@@ -19,6 +19,8 @@ use crate::{
 
 pub(crate) const FROM_UPLINK: Hook =
     Hook { program: "from_uplink", attach_type: libbpf_sys::BPF_TCX_INGRESS };
+pub(crate) const FROM_OVERLAY: Hook =
+    Hook { program: "from_overlay", attach_type: libbpf_sys::BPF_TCX_INGRESS };
 /// What a pod sends is what its link's host side receives.
 pub(crate) const POD: [Filter; 2] = [
     Filter { program: "to_pod", side: libbpf_sys::BPF_TC_EGRESS },
@@ -88,7 +90,16 @@ impl Datapath {
         for hook in SOCKETS {
             self.ensure(hook.program, hook, &cgroup)?;
         }
-        self.ensure(FROM_UPLINK.program, FROM_UPLINK, &Target::Interface(self.config.uplink_ifindex))
+        for (hook, ifindex) in self.links() {
+            self.ensure(hook.program, hook, &Target::Interface(ifindex))?;
+        }
+        Ok(())
+    }
+
+    /// The hooks of the node's own links.
+    pub(crate) fn links(&self) -> impl Iterator<Item = (Hook, u32)> {
+        let overlay = self.config.overlay.map(|overlay| (FROM_OVERLAY, overlay.ifindex));
+        [(FROM_UPLINK, self.config.uplink_ifindex)].into_iter().chain(overlay)
     }
 
     pub(crate) fn maps(&self) -> &Maps {

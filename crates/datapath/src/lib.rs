@@ -44,7 +44,7 @@ mod witnesses;
 extern crate self as kilter_datapath;
 
 pub use attachments::{Attachment, Fault, Place, Program};
-pub use config::{Config, Endpoint, NodeRoute};
+pub use config::{Config, Endpoint, NodeRoute, Overlay};
 pub use datapath::Datapath;
 pub use error::{Error, Result};
 pub use event::{Event, EventSource};

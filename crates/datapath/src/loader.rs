@@ -164,6 +164,9 @@ pub(crate) fn constants(config: &Config) -> Result<types::config> {
     Ok(types::config {
         abi: types::abi::ABI_VERSION,
         uplink: config.uplink_ifindex,
+        overlay: config.overlay.map_or(0, |overlay| overlay.ifindex),
+        overlay_vni: config.overlay.map_or(0, |overlay| overlay.vni),
+        overlay_port: config.overlay.map_or(0, |overlay| overlay.port),
         egress_mark: EGRESS_MARK,
         reset_mark: RESET_MARK,
         flow_quota: (config.max_flows / QUOTA_DIVISOR).max(1),
@@ -176,7 +179,7 @@ pub(crate) fn constants(config: &Config) -> Result<types::config> {
         masquerade_first: config.masquerade_ports.0,
         masquerade_last: config.masquerade_ports.1,
         gateway_mac: GATEWAY_MAC,
-        pad: [0; 6],
+        pad: [0; 4],
         node,
         pods,
         services,

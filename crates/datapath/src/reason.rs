@@ -79,6 +79,9 @@ reasons! {
     NatPorts = DROP_NAT_PORTS, "no source port left";
     /// The client is in none of the Service's source ranges.
     SourceRange = DROP_SOURCE_RANGE, "not in the Service's source ranges";
+    /// Through the tunnel from another than the node of its source; or past the tunnel from whom it
+    /// leads to.
+    Tunnel = DROP_TUNNEL, "not from its source's node";
 }
 
 #[cfg(test)]

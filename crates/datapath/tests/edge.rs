@@ -74,14 +74,42 @@ struct World {
     near: Pod,
     far: Pod,
     fabric: Fabric,
+    /// Of pods' links, in bytes.
+    mtu: u32,
 }
 
 impl World {
     fn new() -> Self {
         let fabric = Fabric::new();
-        let (mut one, mut two) = (Node::new(&fabric, 1), Node::new(&fabric, 2));
+        let nodes = [1, 2].map(|number| Node::new(&fabric, number));
+        Self::of(fabric, nodes)
+    }
+
+    /// With a tunnel between the nodes' addresses of this family, and pods' links no wider than it.
+    fn tunnelled(family: usize) -> Self {
+        let fabric = Fabric::new();
+        let nodes = [1, 2].map(|number| Node::tunnelled(&fabric, number, family));
+        let world = Self { mtu: OVERLAY_MTU[family], ..Self::of(fabric, nodes) };
+        world.near.narrow(&world.one, world.mtu);
+        world.far.narrow(&world.two, world.mtu);
+        world
+    }
+
+    fn of(fabric: Fabric, [mut one, mut two]: [Node; 2]) -> Self {
         let (near, far) = (one.pod(5), two.pod(5));
-        Self { one, two, near, far, fabric }
+        Self { one, two, near, far, fabric, mtu: 1500 }
+    }
+
+    /// One of each way in which pods' packets travel between nodes.
+    fn each() -> impl Iterator<Item = Self> {
+        std::iter::once_with(Self::new).chain(FAMILIES.into_iter().map(Self::tunnelled))
+    }
+
+    /// Another pod of node two.
+    fn asker(&mut self) -> Pod {
+        let pod = self.two.pod(6);
+        pod.narrow(&self.two, self.mtu);
+        pod
     }
 
     fn drops(&mut self) -> usize {
@@ -91,34 +119,77 @@ impl World {
 
 #[test]
 fn a_node_port_leads_to_a_pod_of_the_node_which_sees_the_client() {
-    let mut world = World::new();
-    for family in FAMILIES {
-        let (at, pod) = (world.one.both()[family], world.near.both()[family]);
-        expose(&mut world.one, &[(pod, 8080)]);
-        let listener = listen(&world.near.netns, pod, 8080);
-        let mut client = connect(&world.fabric.netns, at, NODE_PORT, PATIENCE).unwrap();
-        let (mut server, peer) = accept(&listener);
-        assert_eq!(peer, client.local_addr().unwrap(), "address and port are the client's own");
-        assert_eq!(client.peer_addr().unwrap(), SocketAddr::new(at, NODE_PORT));
-        exchange(&mut client, &mut server);
+    for mut world in World::each() {
+        for family in FAMILIES {
+            let (at, pod) = (world.one.both()[family], world.near.both()[family]);
+            expose(&mut world.one, &[(pod, 8080)]);
+            let listener = listen(&world.near.netns, pod, 8080);
+            let mut client = connect(&world.fabric.netns, at, NODE_PORT, PATIENCE).unwrap();
+            let (mut server, peer) = accept(&listener);
+            assert_eq!(peer, client.local_addr().unwrap(), "address and port are the client's own");
+            assert_eq!(client.peer_addr().unwrap(), SocketAddr::new(at, NODE_PORT));
+            exchange(&mut client, &mut server);
+        }
+        assert_eq!(world.drops(), 0);
     }
-    assert_eq!(world.drops(), 0);
 }
 
 #[test]
 fn a_node_port_leads_to_a_pod_of_another_node_which_sees_the_node() {
-    let mut world = World::new();
-    for family in FAMILIES {
-        let (at, pod) = (world.one.both()[family], world.far.both()[family]);
-        expose(&mut world.one, &[(pod, 8080)]);
-        let listener = listen(&world.far.netns, pod, 8080);
-        let mut client = connect(&world.fabric.netns, at, NODE_PORT, PATIENCE).unwrap();
-        let (mut server, peer) = accept(&listener);
-        assert_eq!(peer.ip(), at);
-        assert!((SERVICE_PORTS.0..=SERVICE_PORTS.1).contains(&peer.port()), "{peer}");
-        exchange(&mut client, &mut server);
+    for mut world in World::each() {
+        for family in FAMILIES {
+            let (at, pod) = (world.one.both()[family], world.far.both()[family]);
+            expose(&mut world.one, &[(pod, 8080)]);
+            let listener = listen(&world.far.netns, pod, 8080);
+            let mut client = connect(&world.fabric.netns, at, NODE_PORT, PATIENCE).unwrap();
+            let (mut server, peer) = accept(&listener);
+            assert_eq!(peer.ip(), at);
+            assert!((SERVICE_PORTS.0..=SERVICE_PORTS.1).contains(&peer.port()), "{peer}");
+            exchange(&mut client, &mut server);
+        }
+        assert_eq!(world.drops(), 0);
     }
-    assert_eq!(world.drops(), 0);
+}
+
+/// Other nodes' own sockets and pods ask, too, when connect() has left it to this node.
+#[test]
+fn other_nodes_and_their_pods_may_ask_for_a_node_port() {
+    for mut world in World::each() {
+        let asking = world.asker();
+        for family in FAMILIES {
+            let at = world.one.both()[family];
+            for pod in [&world.near, &world.far] {
+                let address = pod.both()[family];
+                let (listener, datagrams) = (listen(&pod.netns, address, 8080), udp(&pod.netns, address, 8080));
+                expose(&mut world.one, &[(address, 8080)]);
+                let node = world.two.both()[family];
+                // Datagrams of nodes must fit, where there is a tunnel.
+                let from_node = if world.mtu < 1500 { 1_000 } else { 3_000 };
+                let askers = [(&*world.two.netns, node, from_node), (&*asking.netns, asking.both()[family], 3_000)];
+                for (netns, own, length) in askers {
+                    let mut client = connect(netns, at, NODE_PORT, PATIENCE).unwrap();
+                    exchange(&mut client, &mut accept(&listener).0);
+                    let client = udp(netns, own, 0);
+                    let (_, from) = repeat(&client, &vec![7; length], (at, NODE_PORT).into(), &datagrams, &mut [0; 4_000]);
+                    datagrams.send_to(&[8; 3_000], from).unwrap();
+                    let answer = client.recv_from(&mut [0; 4_000]);
+                    let answer = answer.unwrap_or_else(|error| panic!("{own} from {address}: {error}"));
+                    assert_eq!(answer, (3_000, (at, NODE_PORT).into()));
+                }
+            }
+            for protocol in [Protocol::Tcp, Protocol::Udp] {
+                put(&mut world.one, any(at), NODE_PORT, protocol, &[], Flags::default());
+            }
+            let askers = [(&*world.two.netns, world.two.both()), (&*world.far.netns, world.far.both())];
+            for (netns, own) in askers.map(|(netns, both)| (netns, both[family])) {
+                let error = connect(netns, at, NODE_PORT, PATIENCE).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+                let client = connected_udp(netns, own, at, NODE_PORT);
+                client.send(b"anybody?").unwrap();
+                assert_eq!(client.recv(&mut [0; 8]).unwrap_err().kind(), ErrorKind::ConnectionRefused);
+            }
+        }
+    }
 }
 
 /// Much, both ways, and the end of each direction.
@@ -143,30 +214,46 @@ fn exchange(client: &mut TcpStream, server: &mut TcpStream) {
 
 #[test]
 fn datagrams_stay_with_their_backend_and_large_ones_travel_in_fragments() {
-    let mut world = World::new();
-    let sent: Vec<u8> = (0..8192u32).map(|i| (i / 7) as u8).collect();
-    for family in FAMILIES {
-        for near in [true, false] {
-            let pod = if near { &world.near } else { &world.far };
-            let (at, address) = (world.one.both()[family], pod.both()[family]);
-            let server = udp(&pod.netns, address, 5353);
-            expose(&mut world.one, &[(address, 5353)]);
-            let client = udp(&world.fabric.netns, client_address(family), 0);
-            let mut buffer = vec![0; 10_000];
-            for length in [1, 8192] {
-                client.send_to(&sent[..length], (at, NODE_PORT)).unwrap();
-                let (got, from) = server.recv_from(&mut buffer).unwrap();
-                assert!(buffer[..got] == sent[..length]);
-                let expected = if near { client.local_addr().unwrap().ip() } else { at };
-                assert_eq!(from.ip(), expected);
-                server.send_to(&sent[..length], from).unwrap();
-                let (got, from) = client.recv_from(&mut buffer).unwrap();
-                assert!(buffer[..got] == sent[..length]);
-                assert_eq!(from, SocketAddr::new(at, NODE_PORT));
+    for mut world in World::each() {
+        let sent: Vec<u8> = (0..8192u32).map(|i| (i / 7) as u8).collect();
+        for family in FAMILIES {
+            for near in [true, false] {
+                let pod = if near { &world.near } else { &world.far };
+                let (at, address) = (world.one.both()[family], pod.both()[family]);
+                let server = udp(&pod.netns, address, 5353);
+                expose(&mut world.one, &[(address, 5353)]);
+                let client = udp(&world.fabric.netns, client_address(family), 0);
+                let mut buffer = vec![0; 10_000];
+                for length in [1, 8192] {
+                    // Of a datagram that does not fit the tunnel the client is told; the next one does.
+                    let (got, from) = repeat(&client, &sent[..length], (at, NODE_PORT).into(), &server, &mut buffer);
+                    assert!(buffer[..got] == sent[..length]);
+                    let expected = if near { client.local_addr().unwrap().ip() } else { at };
+                    assert_eq!(from.ip(), expected);
+                    server.send_to(&sent[..length], from).unwrap();
+                    let (got, from) = client.recv_from(&mut buffer).unwrap();
+                    assert!(buffer[..got] == sent[..length]);
+                    assert_eq!(from, SocketAddr::new(at, NODE_PORT));
+                }
             }
         }
+        assert_eq!(world.drops(), 0);
     }
-    assert_eq!(world.drops(), 0);
+}
+
+/// Sends until it arrives.
+#[track_caller]
+fn repeat(client: &UdpSocket, data: &[u8], to: SocketAddr, server: &UdpSocket, buffer: &mut [u8]) -> (usize, SocketAddr) {
+    server.set_read_timeout(Some(SILENCE)).unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        client.send_to(data, to).unwrap();
+        match server.recv_from(buffer) {
+            Err(error) if Instant::now() > deadline => panic!("{to}: {error}"),
+            Err(_) => {}
+            Ok(arrived) => return arrived,
+        }
+    }
 }
 
 #[test]
@@ -244,48 +331,50 @@ fn connected_udp(netns: &NetNs, from: IpAddr, to: IpAddr, port: u16) -> UdpSocke
 
 #[test]
 fn a_port_that_nobody_listens_at_is_told_through_the_translation() {
-    let mut world = World::new();
-    for family in FAMILIES {
-        for pod in [world.near.both()[family], world.far.both()[family]] {
-            let at = world.one.both()[family];
-            expose(&mut world.one, &[(pod, 9)]);
-            let error = connect(&world.fabric.netns, at, NODE_PORT, PATIENCE).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
-            // The pod's ICMP error quotes what it received; the client must find its own socket.
-            let client = connected_udp(&world.fabric.netns, client_address(family), at, NODE_PORT);
-            client.send(b"anybody?").unwrap();
-            assert_eq!(client.recv(&mut [0; 8]).unwrap_err().kind(), ErrorKind::ConnectionRefused, "{pod}");
+    for mut world in World::each() {
+        for family in FAMILIES {
+            for pod in [world.near.both()[family], world.far.both()[family]] {
+                let at = world.one.both()[family];
+                expose(&mut world.one, &[(pod, 9)]);
+                let error = connect(&world.fabric.netns, at, NODE_PORT, PATIENCE).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+                // The pod's ICMP error quotes what it received; the client must find its own socket.
+                let client = connected_udp(&world.fabric.netns, client_address(family), at, NODE_PORT);
+                client.send(b"anybody?").unwrap();
+                assert_eq!(client.recv(&mut [0; 8]).unwrap_err().kind(), ErrorKind::ConnectionRefused, "{pod}");
+            }
         }
+        assert_eq!(world.drops(), 0);
     }
-    assert_eq!(world.drops(), 0);
 }
 
 #[test]
 fn policy_judges_the_client_that_is_true_and_ends_what_it_allowed() {
-    let mut world = World::new();
-    for family in FAMILIES {
-        let (at, pod) = (world.one.both()[family], world.near.both()[family]);
-        let client = client_address(family);
-        expose(&mut world.one, &[(pod, 80)]);
-        world.one.posture(&world.near, FRIENDS);
-        world.one.class(client, ClassId(1));
-        connect(&world.fabric.netns, at, NODE_PORT, SILENCE).unwrap_err();
-        assert_eq!(world.one.dropped(client, pod), (DropReason::Policy, Direction::Ingress, Some(DENY)));
-        world.one.class(client, FRIEND);
-        let listener = listen(&world.near.netns, pod, 80);
-        for client_first in [true, false] {
-            world.one.class(client, FRIEND);
-            let mut here = connect(&world.fabric.netns, at, NODE_PORT, PATIENCE).unwrap();
-            let (mut there, _) = accept(&listener);
-            here.write_all(b"ping").unwrap();
-            there.read_exact(&mut [0; 4]).unwrap();
-            there.write_all(b"pong").unwrap();
-            here.read_exact(&mut [0; 4]).unwrap();
+    for mut world in World::each() {
+        for family in FAMILIES {
+            let (at, pod) = (world.one.both()[family], world.near.both()[family]);
+            let client = client_address(family);
+            expose(&mut world.one, &[(pod, 80)]);
+            world.one.posture(&world.near, FRIENDS);
             world.one.class(client, ClassId(1));
-            if client_first { here.write_all(b"more").unwrap() } else { there.write_all(&[7; 20_000]).unwrap() }
-            for (name, end) in [("client", &mut here), ("server", &mut there)] {
-                let error = end.read(&mut [0; 16]).expect_err(name);
-                assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{name}");
+            connect(&world.fabric.netns, at, NODE_PORT, SILENCE).unwrap_err();
+            assert_eq!(world.one.dropped(client, pod), (DropReason::Policy, Direction::Ingress, Some(DENY)));
+            world.one.class(client, FRIEND);
+            let listener = listen(&world.near.netns, pod, 80);
+            for client_first in [true, false] {
+                world.one.class(client, FRIEND);
+                let mut here = connect(&world.fabric.netns, at, NODE_PORT, PATIENCE).unwrap();
+                let (mut there, _) = accept(&listener);
+                here.write_all(b"ping").unwrap();
+                there.read_exact(&mut [0; 4]).unwrap();
+                there.write_all(b"pong").unwrap();
+                here.read_exact(&mut [0; 4]).unwrap();
+                world.one.class(client, ClassId(1));
+                if client_first { here.write_all(b"more").unwrap() } else { there.write_all(&[7; 20_000]).unwrap() }
+                for (name, end) in [("client", &mut here), ("server", &mut there)] {
+                    let error = end.read(&mut [0; 16]).expect_err(name);
+                    assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{name}");
+                }
             }
         }
     }

@@ -3,8 +3,7 @@
 mod common;
 
 use std::io::{ErrorKind, Write as _};
-use std::net::{IpAddr, TcpListener, UdpSocket};
-use std::time::Duration;
+use std::net::{IpAddr, TcpListener};
 
 use common::*;
 use kilter_datapath::DropReason;
@@ -116,24 +115,6 @@ fn udp_of_8_kb_travels_in_fragments() {
     assert_eq!(two.datapath().stats().unwrap().drops, Default::default());
 }
 
-/// Whether an ICMP echo is answered within `timeout`.
-#[track_caller]
-fn ping(netns: &NetNs, to: IpAddr, timeout: Duration) -> bool {
-    use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
-
-    sysctl(netns, "ipv4/ping_group_range", "0 0");
-    let (family, protocol, request) = match to {
-        IpAddr::V4(_) => (AddressFamily::Inet, SockProtocol::Icmp, 8),
-        IpAddr::V6(_) => (AddressFamily::Inet6, SockProtocol::IcmpV6, 128),
-    };
-    let made = netns.run(|| socket(family, SockType::Datagram, SockFlag::empty(), protocol));
-    let socket = UdpSocket::from(made.unwrap().unwrap());
-    socket.set_read_timeout(Some(timeout)).unwrap();
-    // Code 0; the kernel fills in the checksum and the identifier.
-    socket.send_to(&[request, 0, 0, 0, 0, 0, 0, 1], (to, 0)).unwrap();
-    socket.recv(&mut [0; 64]).is_ok()
-}
-
 #[test]
 fn what_is_too_big_for_the_way_is_told_to_the_sender() {
     let fabric = Fabric::new();
@@ -156,6 +137,17 @@ fn what_is_too_big_for_the_way_is_told_to_the_sender() {
     // What may be cut up is cut up on the way.
     client.send_to(&[1; 1_400], (b.address, 5000)).unwrap();
     assert_eq!(server.recv(&mut [0; 2_000]).unwrap(), 1_400);
+    assert_eq!(one.datapath().stats().unwrap().drops, Default::default());
+}
+
+#[test]
+fn the_end_of_a_packets_life_is_told() {
+    let fabric = Fabric::new();
+    let (mut one, mut two) = (Node::new(&fabric, 1), Node::new(&fabric, 2));
+    let (a, b) = (one.pod(5), two.pod(5));
+    for (own, to) in a.both().into_iter().zip(b.both()) {
+        assert_life_ends(&a, own, &b, to);
+    }
     assert_eq!(one.datapath().stats().unwrap().drops, Default::default());
 }
 
@@ -334,6 +326,7 @@ fn a_pod_that_is_detached_is_cut_off_and_its_flows_are_gone() {
     let version = std::fs::read_dir(&node.config.pin_dir).unwrap().next().unwrap().unwrap();
     let pinned = std::fs::read_dir(version.path().join("links")).unwrap();
     let pinned: Vec<_> = pinned.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    assert!(pinned.iter().any(|name| name == "from_uplink"), "{pinned:?}");
     assert!(!pinned.iter().any(|name| name.contains("pod")), "{pinned:?}");
 }
 

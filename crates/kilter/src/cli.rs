@@ -37,7 +37,7 @@ Examples:
   kilter up                                   the current directory
   kilter up -f shop/ -f policies/ --name shop
   kilter up -f app.yaml -f kustomize/components/network-policies --nodes 5
-  kilter up -f shop/ --ip-family dual
+  kilter up -f shop/ --ip-family dual --routing vxlan
   kilter up -f shop/ --watch                  apply what changes in the files, until Ctrl-C
   helm template chart/ | kilter up -f -",
         after_long_help = "\
@@ -45,7 +45,7 @@ Examples:
   kilter up                                   the current directory
   kilter up -f shop/ -f policies/ --name shop
   kilter up -f app.yaml -f kustomize/components/network-policies --nodes 5
-  kilter up -f shop/ --ip-family dual
+  kilter up -f shop/ --ip-family dual --routing vxlan
   kilter up -f shop/ --watch                  apply what changes in the files, until Ctrl-C
   helm template chart/ | kilter up -f -
 
@@ -215,6 +215,9 @@ pub struct UpArgs {
     /// Which address families nodes, pods and Services have.
     #[arg(long, value_enum, default_value = "ipv4")]
     pub ip_family: IpFamily,
+    /// How pods' packets travel from node to node.
+    #[arg(long, value_enum, default_value = "native")]
+    pub routing: RoutingMode,
     /// Where pods' addresses come from, at most one range of each family; each node gets a /24 of IPv4, a
     /// /64 of IPv6 [default: 10.244.0.0/16, fd00:244::/48].
     #[arg(long, value_delimiter = ',', value_name = "CIDR[,CIDR]")]
@@ -253,6 +256,24 @@ pub enum IpFamily {
     Ipv6,
     /// Both; IPv4 is the primary one, in which Services are that do not ask for a family.
     Dual,
+}
+
+/// The ways between a twin's nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RoutingMode {
+    /// As they are: the fabric has a route to each node's pods, as a VPC's route table.
+    Native,
+    /// In VXLAN between the nodes' addresses (the primary family's); the fabric knows nothing of pods.
+    Vxlan,
+}
+
+impl From<RoutingMode> for kilter_model::Routing {
+    fn from(mode: RoutingMode) -> Self {
+        match mode {
+            RoutingMode::Native => Self::Native,
+            RoutingMode::Vxlan => Self::Vxlan,
+        }
+    }
 }
 
 /// `kilter down`.

@@ -56,11 +56,20 @@ fn tried(report: &Value, from_internet: bool, protocol: &str, ipv6: bool) -> usi
 
 #[test]
 fn node_ports_answer_from_everywhere_as_the_model_says() {
-    let twin = Twin::named("edge");
+    node_ports_answer("edge", "native");
+}
+
+#[test]
+fn node_ports_answer_through_the_tunnel_too() {
+    node_ports_answer("edge-vxlan", "vxlan");
+}
+
+fn node_ports_answer(name: &str, routing: &str) {
+    let twin = Twin::named(name);
     let source = tempfile::Builder::new().suffix(".json").tempfile().unwrap();
     std::fs::write(source.path(), manifest().to_string()).unwrap();
     let path = source.path().to_str().unwrap();
-    let output = twin.kilter(&["up", "--ip-family", "dual", "-f", path]);
+    let output = twin.kilter(&["up", "--ip-family", "dual", "--routing", routing, "-f", path]);
     assert!(output.status.success(), "kilter up: {}\n{}", describe(&output), twin.logs());
     let report = twin.verify();
     assert_eq!(report["disagreements"], 0);

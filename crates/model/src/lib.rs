@@ -14,6 +14,7 @@ mod names;
 mod origin;
 mod policy;
 mod ports;
+mod routing;
 mod topology;
 mod traffic;
 
@@ -26,6 +27,7 @@ pub use names::{Direction, NamespacedName, Uid, WorkloadRef};
 pub use origin::Origin;
 pub use policy::{IpBlock, NetworkPolicy, Peer, PolicyPort, PolicyRef, PolicyRule, PortSpec, Tier};
 pub use ports::{PortRange, PortSet, Protocol};
+pub use routing::Routing;
 pub use topology::{ContainerPort, Namespace, Node, Pod, PodPhase, ZONE_LABEL};
 pub use traffic::{
     Distribution, Endpoint, EndpointPort, EndpointSlice, Exposure, Hints, LOAD_BALANCER_CLASS, Locality, Service,

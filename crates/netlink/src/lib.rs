@@ -35,5 +35,5 @@ pub use neighbour::Neighbour;
 pub use nft::tables as nftables;
 pub use sockets::destroy_sockets;
 pub use source_nat::SourceNat;
-pub use route::{ROUTE_PROTOCOL, Route};
+pub use route::{ROUTE_PROTOCOL, Route, Tunnel};
 pub use sysctl::{Setting, read_sysctl, read_sysctls, sysctl, sysctls, sysctls_here};

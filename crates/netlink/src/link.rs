@@ -3,9 +3,9 @@ use std::os::fd::{AsFd, AsRawFd};
 use futures::TryStreamExt;
 use kilter_netns::NetNs;
 use rtnetlink::packet_route::link::{
-    InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    InfoData, InfoKind, InfoVeth, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
-use rtnetlink::{LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth};
+use rtnetlink::{LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, LinkVxlan};
 
 use crate::{Error, Netlink};
 
@@ -56,6 +56,8 @@ pub struct Link {
     pub master: Option<u32>,
     /// Index of the veth peer in the peer's namespace.
     pub peer: Option<u32>,
+    /// The UDP port of an external VXLAN device; see [`Netlink::create_vxlan`].
+    pub vxlan_port: Option<u16>,
 }
 
 impl Netlink {
@@ -79,6 +81,19 @@ impl Netlink {
     pub async fn create_bridge(&self, name: &str) -> Result<(), Error> {
         let message = LinkBridge::new(name).build();
         self.handle.link().add(message).execute().await.map_err(self.fail("create bridge", name))
+    }
+
+    /// Makes a VXLAN device, down, that learns nothing and asks nobody: each packet says itself where
+    /// it goes ("external"), by its route or by what a program has written to it.
+    pub async fn create_vxlan(&self, name: &str, port: u16, mtu: u32) -> Result<(), Error> {
+        let device = LinkMessageBuilder::<LinkVxlan>::new(name).collect_metadata(true).port(port);
+        let message = device.learning(false).mtu(mtu).arp(false).build();
+        self.handle.link().add(message).execute().await.map_err(self.fail("create VXLAN device", name))
+    }
+
+    /// Sets a link's MTU, bytes.
+    pub async fn set_mtu(&self, link: u32, mtu: u32) -> Result<(), Error> {
+        self.set_link("set the MTU of", link, LinkUnspec::new_with_index(link).mtu(mtu).build()).await
     }
 
     /// Makes a link a port of a bridge.
@@ -165,6 +180,7 @@ fn link(message: LinkMessage) -> Link {
         up: message.header.flags.contains(LinkFlags::Up),
         master: None,
         peer: None,
+        vxlan_port: None,
     };
     for attribute in message.attributes {
         match attribute {
@@ -174,13 +190,26 @@ fn link(message: LinkMessage) -> Link {
             LinkAttribute::Controller(master) => link.master = Some(master),
             LinkAttribute::Link(peer) => link.peer = Some(peer),
             LinkAttribute::LinkInfo(infos) => {
-                link.kind = infos.into_iter().find_map(|info| match info {
-                    LinkInfo::Kind(kind) => Some(kind.to_string()),
-                    _ => None,
-                });
+                for info in infos {
+                    match info {
+                        LinkInfo::Kind(kind) => link.kind = Some(kind.to_string()),
+                        LinkInfo::Data(InfoData::Vxlan(data)) => link.vxlan_port = external_port(&data),
+                        _ => {}
+                    }
+                }
             }
             _ => {}
         }
     }
     link
+}
+
+/// The port of a VXLAN device that takes the way of each packet from the packet.
+fn external_port(data: &[InfoVxlan]) -> Option<u16> {
+    let external = data.iter().any(|it| matches!(it, InfoVxlan::CollectMetadata(true)));
+    let port = data.iter().find_map(|it| match it {
+        InfoVxlan::Port(port) => Some(*port),
+        _ => None,
+    });
+    port.filter(|_| external)
 }

@@ -5,6 +5,9 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use rtnetlink::RouteMessageBuilder;
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::route::{
+    RouteIp6Tunnel, RouteIp6TunnelFlags, RouteIpTunnel, RouteLwEnCapType, RouteLwTunnelEncap,
+};
+use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
 
@@ -25,17 +28,33 @@ pub struct Route {
     pub link: u32,
     /// The next hop is on the link whatever the link's own addresses say.
     pub onlink: bool,
+    /// What it leads through, where the link is an external VXLAN device.
+    pub tunnel: Option<Tunnel>,
+}
+
+/// Where a tunnel leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Tunnel {
+    /// The address of the other end.
+    pub to: IpAddr,
+    /// The number of the network in it.
+    pub id: u32,
 }
 
 impl Route {
     /// A route to what is on the link itself (scope link).
     pub fn on_link(destination: IpNet, link: u32) -> Self {
-        Self { destination, via: None, link, onlink: false }
+        Self { destination, via: None, link, onlink: false, tunnel: None }
     }
 
     /// A route through a next hop.
     pub fn via(destination: IpNet, via: IpAddr, link: u32) -> Self {
-        Self { destination, via: Some(via), link, onlink: false }
+        Self { destination, via: Some(via), link, onlink: false, tunnel: None }
+    }
+
+    /// A route through a tunnel, by an external device.
+    pub fn tunnelled(destination: IpNet, tunnel: Tunnel, link: u32) -> Self {
+        Self { tunnel: Some(tunnel), ..Self::on_link(destination, link) }
     }
 
     /// The default route of the next hop's family, through a next hop on the link.
@@ -44,7 +63,7 @@ impl Route {
             IpAddr::V4(_) => Ipv4Net::default().into(),
             IpAddr::V6(_) => Ipv6Net::default().into(),
         };
-        Self { destination, via: Some(via), link, onlink: true }
+        Self { destination, via: Some(via), link, onlink: true, tunnel: None }
     }
 
     fn message(&self) -> RouteMessage {
@@ -70,10 +89,44 @@ impl Route {
         message.header.protocol = RouteProtocol::Other(ROUTE_PROTOCOL);
         message.header.scope = scope;
         message.header.kind = RouteType::Unicast;
+        message.attributes.extend(self.tunnel.iter().flat_map(Tunnel::attributes));
         if self.onlink {
             message.header.flags |= RouteFlags::Onlink;
         }
         message
+    }
+}
+
+impl Tunnel {
+    fn attributes(&self) -> [RouteAttribute; 2] {
+        let id = self.id.into();
+        let (kind, encap) = match self.to {
+            IpAddr::V4(to) => {
+                let parts = [RouteIpTunnel::Id(id), RouteIpTunnel::Destination(to)];
+                (RouteLwEnCapType::Ip, parts.map(RouteLwTunnelEncap::Ip).to_vec())
+            }
+            // Over IPv6 a UDP header without a checksum is refused (RFC 8200, 8.1).
+            IpAddr::V6(to) => {
+                let sum = RouteIp6Tunnel::Flags(RouteIp6TunnelFlags::Checksum);
+                let parts = [RouteIp6Tunnel::Id(id), RouteIp6Tunnel::Destination(to), sum];
+                (RouteLwEnCapType::Ip6, parts.map(RouteLwTunnelEncap::Ip6).to_vec())
+            }
+        };
+        [RouteAttribute::EncapType(kind), RouteAttribute::Encap(encap)]
+    }
+
+    fn read(encap: &[RouteLwTunnelEncap]) -> Option<Self> {
+        let (mut to, mut id) = (None, None);
+        for part in encap {
+            match part {
+                RouteLwTunnelEncap::Ip(RouteIpTunnel::Destination(address)) => to = Some((*address).into()),
+                RouteLwTunnelEncap::Ip(RouteIpTunnel::Id(number)) => id = Some(*number),
+                RouteLwTunnelEncap::Ip6(RouteIp6Tunnel::Destination(address)) => to = Some((*address).into()),
+                RouteLwTunnelEncap::Ip6(RouteIp6Tunnel::Id(number)) => id = Some(*number),
+                _ => {}
+            }
+        }
+        Some(Self { to: to?, id: id?.try_into().ok()? })
     }
 }
 
@@ -122,12 +175,13 @@ fn listed(message: &RouteMessage, own: bool) -> bool {
 }
 
 fn route(message: RouteMessage) -> Option<Route> {
-    let (mut destination, mut via, mut link) = (None, None, None);
+    let (mut destination, mut via, mut link, mut tunnel) = (None, None, None, None);
     for attribute in message.attributes {
         match attribute {
             RouteAttribute::Destination(address) => destination = to_ip(address),
             RouteAttribute::Gateway(address) => via = to_ip(address),
             RouteAttribute::Oif(index) => link = Some(index),
+            RouteAttribute::Encap(encap) => tunnel = Tunnel::read(&encap),
             _ => {}
         }
     }
@@ -137,7 +191,8 @@ fn route(message: RouteMessage) -> Option<Route> {
     };
     let destination =
         IpNet::new(destination.unwrap_or(unspecified), message.header.destination_prefix_length).ok()?;
-    Some(Route { destination, via, link: link?, onlink: message.header.flags.contains(RouteFlags::Onlink) })
+    let onlink = message.header.flags.contains(RouteFlags::Onlink);
+    Some(Route { destination, via, link: link?, onlink, tunnel })
 }
 
 fn to_ip(address: RouteAddress) -> Option<IpAddr> {

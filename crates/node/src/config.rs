@@ -2,6 +2,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use ipnet::IpNet;
+use kilter_model::Routing;
 use serde::{Deserialize, Serialize};
 
 /// What a node process is started with.
@@ -13,6 +14,9 @@ pub struct Config {
     pub addresses: Vec<IpAddr>,
     /// The link that carries its traffic with other nodes.
     pub uplink: String,
+    /// How its pods' packets travel to other nodes.
+    #[serde(default)]
+    pub routing: Routing,
     /// Its network namespace.
     pub namespace: PathBuf,
     /// Its cgroup, in which this process was started.

@@ -87,6 +87,7 @@ fn agent_config(config: &Config) -> kilter_agent::Config {
         node: config.node.as_str().into(),
         addresses: config.addresses.clone(),
         uplink: config.uplink.clone(),
+        routing: config.routing,
         pod_cidrs: config.pod_cidrs.clone(),
         cluster_pod_cidrs: config.cluster_pod_cidrs.clone(),
         service_cidrs: config.service_cidrs.clone(),

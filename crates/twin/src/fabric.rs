@@ -2,12 +2,13 @@
 //!
 //! One bridge is the node subnet, of one family or both; the fabric's own addresses on it are the
 //! nodes' gateways, and its route table holds each node's blocks of pod addresses, as the route table of
-//! a VPC does.
+//! a VPC does. Where pods' packets travel in a tunnel it knows nothing of them.
 
 use std::net::IpAddr;
 
 use anyhow::{Context, Result};
 use ipnet::IpNet;
+use kilter_model::Routing;
 use kilter_netlink::{Netlink, Peer, Route, Veth, sysctls};
 use kilter_netns::NetNs;
 
@@ -20,8 +21,8 @@ use crate::spec::{NodePlan, TwinSpec};
 const BRIDGE: &str = "br0";
 /// A node's link into the fabric.
 pub const UPLINK: &str = "eth0";
-/// Ethernet's usual MTU; native routing needs no less.
-const MTU: u32 = 1500;
+/// The MTU of the node subnet, Ethernet's usual one, in bytes.
+pub const MTU: u32 = 1500;
 
 /// Makes the fabric's namespace with the node subnets in it.
 pub async fn create_fabric(layout: &Layout, spec: &TwinSpec) -> Result<Fabric> {
@@ -41,7 +42,7 @@ pub async fn create_fabric(layout: &Layout, spec: &TwinSpec) -> Result<Fabric> {
     for pool in spec.lb_pools.iter().filter(|pool| !spec.node_subnets.iter().any(|net| net.contains(*pool))) {
         netlink.replace_route(&Route::on_link(pool.trunc(), bridge)).await?;
     }
-    Ok(Fabric { netlink, bridge, subnets: spec.node_subnets.clone(), gateways: spec.gateways() })
+    Ok(Fabric::new(netlink, bridge, spec))
 }
 
 /// Makes a namespace forward packets of the families that there are subnets of, and be silent in the
@@ -68,6 +69,7 @@ pub struct Fabric {
     bridge: u32,
     subnets: Vec<IpNet>,
     gateways: Vec<IpAddr>,
+    routing: Routing,
 }
 
 impl Fabric {
@@ -75,13 +77,24 @@ impl Fabric {
     pub async fn open(layout: &Layout, spec: &TwinSpec) -> Result<Self> {
         let netlink = Netlink::new(&NetNs::open(layout.fabric())?)?;
         let bridge = netlink.link_index(BRIDGE).await?;
-        Ok(Fabric { netlink, bridge, subnets: spec.node_subnets.clone(), gateways: spec.gateways() })
+        Ok(Self::new(netlink, bridge, spec))
+    }
+
+    fn new(netlink: Netlink, bridge: u32, spec: &TwinSpec) -> Self {
+        let (subnets, gateways) = (spec.node_subnets.clone(), spec.gateways());
+        Self { netlink, bridge, subnets, gateways, routing: spec.routing }
+    }
+
+    /// The fabric's routes to a node's pods.
+    fn routes(&self, node: &NodePlan) -> impl Iterator<Item = Route> {
+        let ways = node.pod_cidrs.iter().zip(&node.addresses).filter(|_| self.routing == Routing::Native);
+        ways.map(|(block, address)| Route::via(*block, *address, self.bridge))
     }
 
     /// Unplugs a node, if it is plugged in, and forgets the way to its pods.
     pub async fn remove_node(&self, node: &NodePlan) -> Result<()> {
-        for (block, address) in node.pod_cidrs.iter().zip(&node.addresses) {
-            match self.netlink.delete_route(&Route::via(*block, *address, self.bridge)).await {
+        for route in self.routes(node) {
+            match self.netlink.delete_route(&route).await {
                 Err(error) if !error.is_missing() => return Err(error.into()),
                 _ => {}
             }
@@ -122,8 +135,8 @@ impl Fabric {
         for gateway in &self.gateways {
             inside.replace_route(&Route::default_via(*gateway, uplink)).await?;
         }
-        for (block, address) in node.pod_cidrs.iter().zip(&node.addresses) {
-            self.netlink.replace_route(&Route::via(*block, *address, self.bridge)).await?;
+        for route in self.routes(node) {
+            self.netlink.replace_route(&route).await?;
         }
         Ok(())
     }

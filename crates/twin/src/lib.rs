@@ -32,7 +32,7 @@ mod why;
 
 pub use client::NodeClient;
 pub use down::{down, read_spec};
-pub use fabric::UPLINK;
+pub use fabric::{MTU, UPLINK};
 pub use host::{MachineError, addresses, check, check_rights};
 pub use paths::{Layout, ROOT, twins};
 pub use pools::pools;

@@ -151,6 +151,7 @@ fn node_config(
         node: node.name.clone(),
         addresses: node.addresses.clone(),
         uplink: crate::UPLINK.to_owned(),
+        routing: spec.routing,
         namespace: layout.node_namespace(&node.name),
         cgroup,
         directory: layout.node(&node.name),

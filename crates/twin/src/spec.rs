@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use kilter_model::Family;
+use kilter_model::{Family, Routing};
 use serde::{Deserialize, Serialize};
 
 use crate::UsageError;
@@ -31,6 +31,9 @@ pub struct TwinSpec {
     /// or elsewhere, in which case the fabric leads them there.
     #[serde(default)]
     pub lb_pools: Vec<IpNet>,
+    /// How pods' packets travel from node to node.
+    #[serde(default)]
+    pub routing: Routing,
     /// The domain of Service names.
     pub cluster_domain: String,
     /// Wait out the probes' `initialDelaySeconds` even though a stand-in starts at once.
@@ -212,6 +215,7 @@ impl TwinSpec {
             node_subnets,
             pod_cidrs: Role::PodCidr.ranges(families, &[]),
             service_cidrs: Role::ServiceCidr.ranges(families, &[]),
+            routing: Routing::Native,
             cluster_domain: "cluster.local".to_owned(),
             honour_initial_delay: false,
             kubeconfig: None,
@@ -309,13 +313,14 @@ impl TwinSpec {
         self.node_subnets.iter().map(|net| host(net, GATEWAY_HOST)).collect()
     }
 
-    /// Whether another twin of the same name would have the same addresses, however many its nodes.
+    /// Whether another twin of the same name would have the same addresses and ways between nodes, however many
+    /// these are.
     pub fn has_addresses_of(&self, other: &Self) -> bool {
         let ranges = |spec: &Self| {
             let ranges = [&spec.node_subnets, &spec.pod_cidrs, &spec.service_cidrs, &spec.lb_pools];
             (ranges.map(Clone::clone), spec.cluster_domain.clone())
         };
-        ranges(self) == ranges(other)
+        self.routing == other.routing && ranges(self) == ranges(other)
     }
 
     /// Where the API listens in the fabric; the first is where it is known to be.

@@ -144,7 +144,7 @@ fn resumes(layout: &Layout, spec: &TwinSpec) -> Result<Option<TwinSpec>> {
         if earlier.has_addresses_of(spec) {
             return Ok(Some(earlier));
         }
-        "has ended and had other addresses"
+        "has ended and had other addresses, or another routing"
     } else {
         "has left things behind that cannot be gone on with (its specification cannot be read)"
     };

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use futures::future::LocalBoxFuture;
-use kilter_model::Cluster;
+use kilter_model::{Cluster, Routing};
 use kilter_reach::proof::{Expected, Finding, Proof};
-use kilter_twin::{Layout, NodeClient, TwinSpec, UPLINK, UsageError};
+use kilter_twin::{Layout, MTU, NodeClient, TwinSpec, UPLINK, UsageError};
 use kilter_wire::loaded::Loaded;
 use serde::Serialize;
 
@@ -130,13 +130,23 @@ impl Node<'_> {
     }
 
     fn expected(&self, cluster: &Cluster) -> Expected {
-        let routes = kilter_agent::expected_routes(cluster, self.name).into_iter();
+        let routing = self.spec.routing;
+        let routes = kilter_agent::expected_routes(cluster, self.name, routing).into_iter();
+        let nodes = self.spec.node_subnets.first().map(|net| net.addr());
+        let pod_mtu = kilter_agent::pod_mtu(MTU, routing, nodes.as_ref());
+        let tunnelled = routing == Routing::Vxlan;
         Expected {
             node: self.name.to_owned(),
             pod_cidrs: self.spec.pod_cidrs.clone(),
             lb_pools: self.spec.lb_pools.clone(),
             routes: routes.map(|route| (route.prefix, route.next_hop)).collect(),
-            settings: kilter_agent::expected_settings(UPLINK, &self.spec.pod_cidrs),
+            tunnel: tunnelled.then_some(kilter_agent::VNI),
+            pod_mtu,
+            settings: kilter_agent::expected_settings(
+                UPLINK,
+                &self.spec.pod_cidrs,
+                tunnelled.then_some(pod_mtu),
+            ),
             links: kilter_agent::expected_links(cluster, self.name),
         }
     }

@@ -125,6 +125,9 @@ pub struct Route {
     pub via: Option<IpAddr>,
     /// Index of the link, for routes of the kernel.
     pub link: Option<u32>,
+    /// The number of the network in the tunnel, where the next hop is the other end of one.
+    #[serde(default)]
+    pub tunnel: Option<u32>,
 }
 
 /// A pod's link, as the data plane has it.
@@ -147,6 +150,8 @@ pub struct Link {
     pub name: String,
     /// Administratively up.
     pub up: bool,
+    /// MTU in bytes.
+    pub mtu: u32,
     /// Its hardware address, where it has one.
     pub mac: Option<[u8; 6]>,
     /// Its own sysctls, by their names with `*` for the link.

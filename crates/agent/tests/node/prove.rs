@@ -45,13 +45,15 @@ impl Shop {
 
     fn proof(&self) -> Proof {
         let loaded = self.world.block_on(self.world.agent().loaded()).unwrap();
-        let routes = kilter_agent::expected_routes(&self.list, "here").into_iter();
+        let routes = kilter_agent::expected_routes(&self.list, "here", Default::default()).into_iter();
         let expected = Expected {
             node: "here".into(),
             pod_cidrs: vec!["10.244.0.0/16".parse().unwrap()],
             lb_pools: vec!["10.240.255.0/24".parse().unwrap(), "fd00:240::ff00/120".parse().unwrap()],
             routes: routes.map(|route| (route.prefix, route.next_hop)).collect(),
-            settings: kilter_agent::expected_settings("eth0", &["10.244.1.0/24".parse().unwrap()]),
+            tunnel: None,
+            pod_mtu: 1500,
+            settings: kilter_agent::expected_settings("eth0", &["10.244.1.0/24".parse().unwrap()], None),
             links: kilter_agent::expected_links(&self.list, "here"),
         };
         prove(&self.list, &expected, &loaded)

@@ -89,6 +89,7 @@ impl World {
             node: "here".into(),
             addresses: vec!["10.240.0.11".parse().unwrap()],
             uplink: "eth0".into(),
+            routing: Default::default(),
             pod_cidrs: vec!["10.244.1.0/24".parse().unwrap()],
             cluster_pod_cidrs: vec!["10.244.0.0/16".parse().unwrap()],
             service_cidrs: vec!["10.96.0.0/16".parse().unwrap()],

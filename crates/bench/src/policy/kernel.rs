@@ -35,6 +35,7 @@ pub fn write(plan: &Plan, tables: &Tables, pod_cidr: &str) -> Result<Written> {
         node_name: "node-7".into(),
         node_ips: vec!["10.250.0.11".parse()?],
         uplink_ifindex,
+        overlay: None,
         pod_cidrs: vec!["10.64.6.0/23".parse()?],
         cluster_pod_cidrs: vec![pod_cidr.parse::<IpNet>()?],
         service_cidrs: vec!["10.192.0.0/16".parse()?],

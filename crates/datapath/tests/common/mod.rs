@@ -12,7 +12,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
-use kilter_datapath::{Config, Datapath, DropReason, Endpoint, Event, EventSource, GATEWAY_MAC, NodeRoute};
+use kilter_datapath::{
+    Config, Datapath, DropReason, Endpoint, Event, EventSource, GATEWAY_MAC, NodeRoute, Overlay,
+};
 use kilter_model::{Direction, PortRange};
 use kilter_netns::NetNs;
 use kilter_policy::{
@@ -133,6 +135,12 @@ pub struct Pod {
 }
 
 impl Pod {
+    /// Gives its link, of its node, another MTU.
+    pub fn narrow(&self, node: &Node, mtu: u32) {
+        command(&self.netns, &format!("ip link set eth0 mtu {mtu}"));
+        command(&node.netns, &format!("ip link set p{} mtu {mtu}", net_host(self.address)));
+    }
+
     /// Its addresses, one of each family, in the order of [`FAMILIES`].
     pub fn both(&self) -> [IpAddr; 2] {
         [self.address, self.address6]
@@ -155,6 +163,16 @@ impl Node {
     }
 
     pub fn with(fabric: &Fabric, number: u8, change: impl FnOnce(&mut Config)) -> Self {
+        Self::make(fabric, number, None, change)
+    }
+
+    /// The same with a tunnel to the other node, between the nodes' addresses of this one of
+    /// [`FAMILIES`]. The fabric knows nothing of pods either way.
+    pub fn tunnelled(fabric: &Fabric, number: u8, family: usize) -> Self {
+        Self::make(fabric, number, Some(family), |_| {})
+    }
+
+    fn make(fabric: &Fabric, number: u8, tunnel: Option<usize>, change: impl FnOnce(&mut Config)) -> Self {
         let netns = TestNetNs::new("node");
         let host = format!("n{number}");
         command(&netns, "ip link add eth0 type veth peer name up0");
@@ -176,9 +194,24 @@ impl Node {
         command(&netns, "ip route add default via 10.240.0.1");
         command(&netns, "ip route add default via fd00:240::1");
         let other = 3 - number;
-        let routes = routes(other);
-        for route in &routes {
-            command(&netns, &format!("ip route add {} via {}", route.prefix, route.next_hop));
+        let own_routes = routes(other);
+        let mut nodes = own_routes.map(|route| NodeRoute { prefix: route.next_hop.into(), ..route });
+        let mut routes = own_routes;
+        let overlay = tunnel.map(|family| {
+            let end = routes[family].next_hop;
+            routes.iter_mut().chain(&mut nodes).for_each(|route| route.next_hop = end);
+            make_overlay(&netns, family)
+        });
+        for NodeRoute { prefix, next_hop } in &routes {
+            match tunnel {
+                None => command(&netns, &format!("ip route add {prefix} via {next_hop}")),
+                Some(family) => {
+                    // Over IPv6 a UDP header without a checksum is refused.
+                    let (kind, sum) = [("ip", ""), ("ip6", " csum")][family];
+                    let encap = format!("encap {kind} id {VNI} dst {next_hop}{sum}");
+                    command(&netns, &format!("ip route add {prefix} {encap} dev {OVERLAY}"));
+                }
+            }
         }
         let bpffs = BpfFs::mount();
         let cgroup = TestCgroup::new();
@@ -190,6 +223,7 @@ impl Node {
                 format!("fd00:240::{own}").parse().unwrap(),
             ],
             uplink_ifindex: ifindex(&netns, "eth0"),
+            overlay,
             pod_cidrs: nets(&[&format!("10.244.{number}.0/24"), &format!("fd00:244:{number}::/64")]),
             cluster_pod_cidrs: nets(&["10.244.0.0/16", "fd00:244::/32"]),
             service_cidrs: nets(&["10.96.0.0/16", "fd00:96::/112"]),
@@ -197,11 +231,12 @@ impl Node {
             cgroup: cgroup.0.clone(),
             max_flows: 4096,
         };
+        // The first is the node's end of the tunnel.
+        config.node_ips.rotate_left(tunnel.unwrap_or(0));
         change(&mut config);
         let (datapath, events) = open(&netns, &config);
         let mut node =
             Self { datapath: Some(datapath), config, netns, events, _bpffs: bpffs, _cgroup: cgroup };
-        let nodes = routes.map(|route| NodeRoute { prefix: route.next_hop.into(), ..route });
         node.datapath().set_routes(&[routes, nodes].concat()).unwrap();
         node.apply(base_rows());
         node
@@ -209,7 +244,9 @@ impl Node {
 
     /// Its addresses, one of each family.
     pub fn both(&self) -> [IpAddr; 2] {
-        [self.config.node_ips[0], self.config.node_ips[1]]
+        let mut both = [self.config.node_ips[0], self.config.node_ips[1]];
+        both.sort();
+        both
     }
 
     pub fn datapath(&mut self) -> &mut Datapath {
@@ -327,6 +364,20 @@ impl Node {
 pub fn add_address(netns: &NetNs, address: IpAddr, link: &str) {
     let flag = if address.is_ipv6() { " nodad" } else { "" };
     command(netns, &format!("ip addr add {address} dev {link}{flag}"));
+}
+
+/// The VXLAN device of a node, the number of the network in it, and its port of UDP.
+pub const OVERLAY: &str = "overlay0";
+pub const VNI: u32 = 1;
+pub const OVERLAY_PORT: u16 = 8472;
+/// By family of the nodes' addresses: what of a link's 1500 bytes VXLAN leaves.
+pub const OVERLAY_MTU: [u32; 2] = [1450, 1430];
+
+fn make_overlay(netns: &NetNs, family: usize) -> Overlay {
+    command(netns, &format!("ip link add {OVERLAY} type vxlan external dstport {OVERLAY_PORT} nolearning"));
+    sysctl(netns, &format!("ipv4/conf/{OVERLAY}/rp_filter"), "0");
+    command(netns, &format!("ip link set {OVERLAY} mtu {} arp off up", OVERLAY_MTU[family]));
+    Overlay { ifindex: ifindex(netns, OVERLAY), vni: VNI, port: OVERLAY_PORT }
 }
 
 fn open(netns: &NetNs, config: &Config) -> (Datapath, EventSource) {

@@ -1,12 +1,13 @@
 //! Sockets of tests: made inside a namespace, used from outside.
 
-use std::io::{Read, Write as _};
+use std::io::{ErrorKind, Read, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use kilter_netns::NetNs;
+use nix::sys::socket::{setsockopt, sockopt};
 
-use super::PATIENCE;
+use super::{PATIENCE, Pod, sysctl};
 
 /// An echo server over TCP in a namespace; it ends with the first connection that does.
 pub fn serve(netns: &NetNs, address: IpAddr, port: u16) -> std::thread::JoinHandle<()> {
@@ -57,4 +58,54 @@ pub fn udp(netns: &NetNs, address: IpAddr, port: u16) -> UdpSocket {
     let socket = netns.run(|| UdpSocket::bind((address, port))).unwrap().unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     socket
+}
+
+/// Whether an ICMP echo is answered within `timeout`.
+#[track_caller]
+pub fn ping(netns: &NetNs, to: IpAddr, timeout: Duration) -> bool {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
+
+    sysctl(netns, "ipv4/ping_group_range", "0 0");
+    let (family, protocol, request) = match to {
+        IpAddr::V4(_) => (AddressFamily::Inet, SockProtocol::Icmp, 8),
+        IpAddr::V6(_) => (AddressFamily::Inet6, SockProtocol::IcmpV6, 128),
+    };
+    let made = netns.run(|| socket(family, SockType::Datagram, SockFlag::empty(), protocol));
+    let socket = UdpSocket::from(made.unwrap().unwrap());
+    socket.set_read_timeout(Some(timeout)).unwrap();
+    // Code 0; the kernel fills in the checksum and the identifier.
+    socket.send_to(&[request, 0, 0, 0, 0, 0, 0, 1], (to, 0)).unwrap();
+    socket.recv(&mut [0; 64]).is_ok()
+}
+
+/// Sends to another node's pod with one hop left, which is told to be too few, and with two.
+#[track_caller]
+pub fn assert_life_ends(from: &Pod, own: IpAddr, server: &Pod, to: IpAddr) {
+    let server = udp(&server.netns, to, 5000);
+    let client = udp(&from.netns, own, 0);
+    client.connect((to, 5000)).unwrap();
+    set_hops(&client, to, 1);
+    client.send(b"short").unwrap();
+    // How a socket hears of "time exceeded" (ip(7), ipv6(7)).
+    let error = loop {
+        let error = client.recv(&mut [0; 8]).unwrap_err();
+        if error.kind() != ErrorKind::Interrupted {
+            break error;
+        }
+    };
+    assert_eq!(error.raw_os_error(), Some(nix::libc::EHOSTUNREACH), "{error}");
+    set_hops(&client, to, 2);
+    client.send(b"enough").unwrap();
+    let mut buffer = [0; 8];
+    assert_eq!(server.recv(&mut buffer).unwrap(), 6, "{buffer:?}");
+}
+
+fn set_hops(socket: &UdpSocket, to: IpAddr, hops: u8) {
+    if to.is_ipv4() {
+        setsockopt(socket, sockopt::Ipv4RecvErr, &true).unwrap();
+        setsockopt(socket, sockopt::Ipv4Ttl, &hops.into()).unwrap();
+    } else {
+        setsockopt(socket, sockopt::Ipv6RecvErr, &true).unwrap();
+        setsockopt(socket, sockopt::Ipv6Ttl, &hops.into()).unwrap();
+    }
 }

@@ -34,6 +34,7 @@ pub fn run(args: &UpArgs) -> Result<Outcome> {
             node_subnets,
             pod_cidrs: Role::PodCidr.ranges(families, &args.pod_cidr),
             service_cidrs: Role::ServiceCidr.ranges(families, &args.service_cidr),
+            routing: args.routing.into(),
             honour_initial_delay: args.honour_initial_delay,
             ..TwinSpec::named(&args.twin.name, families)
         },

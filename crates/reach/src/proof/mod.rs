@@ -32,6 +32,10 @@ pub struct Expected {
     pub lb_pools: Vec<IpNet>,
     /// Routes to other nodes' pods: block and next hop.
     pub routes: BTreeSet<(IpNet, IpAddr)>,
+    /// The number of the network in the tunnel, where the way to other nodes is one.
+    pub tunnel: Option<u32>,
+    /// The MTU of pods' links, bytes.
+    pub pod_mtu: u32,
     /// Settings of its namespace, by the names of [`Loaded::settings`].
     pub settings: BTreeMap<String, String>,
     /// Its pods' links.

@@ -1,6 +1,7 @@
 //! Services, links, routes, settings and hooks, row by row.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
@@ -127,6 +128,11 @@ pub(super) fn endpoints(view: &View<'_>, proof: &mut Proof) {
             Some(link) if !link.up => {
                 find(proof, Subject::Endpoint, format!("link {} of {name} is down", link.name));
             }
+            Some(link) if link.mtu != view.expected.pod_mtu => {
+                let (mtu, wanted) = (link.mtu, view.expected.pod_mtu);
+                let what = format!("link {} of {name} has an MTU of {mtu}, and should have {wanted}", link.name);
+                find(proof, Subject::Endpoint, what);
+            }
             Some(_) => {}
         }
     }
@@ -137,18 +143,26 @@ pub(super) fn endpoints(view: &View<'_>, proof: &mut Proof) {
 }
 
 pub(super) fn routes(view: &View<'_>, proof: &mut Proof) {
-    let pair = |route: &Route| IpNet::new(route.to.0, route.to.1).ok().map(|to| (to, route.via));
-    let wanted: Routes = view.expected.routes.iter().map(|(to, via)| (*to, Some(*via))).collect();
+    let row = |route: &Route| {
+        IpNet::new(route.to.0, route.to.1).ok().map(|to| (to, Way { via: route.via, tunnel: route.tunnel }))
+    };
+    let blocks = view.expected.routes.iter().map(|(to, via)| (*to, *via));
+    let plain = |via| Way { via: Some(via), tunnel: None };
     // The data plane alone must know that other nodes' own addresses are inside the cluster.
     let others = view.cluster.nodes().filter(|node| *node.name != *view.expected.node);
-    let to_nodes = others.flat_map(|node| &node.addresses).map(|it| (IpNet::from(*it), Some(*it)));
-    let loaded: Routes = view.loaded.routes.iter().filter_map(pair).collect();
+    let to_nodes = others.flat_map(|node| {
+        let end = node.addresses.first().filter(|_| view.expected.tunnel.is_some());
+        node.addresses.iter().map(move |it| (IpNet::from(*it), plain(*end.unwrap_or(it))))
+    });
+    let wanted: Routes = blocks.clone().map(|(to, via)| (to, plain(via))).chain(to_nodes).collect();
+    let loaded: Routes = view.loaded.routes.iter().filter_map(row).collect();
     proof.compared.insert("routes", (view.loaded.routes.len() + view.loaded.kernel_routes.len()) as u64);
-    differ(proof, "the data plane", &wanted.iter().copied().chain(to_nodes).collect(), &loaded);
+    differ(proof, "the data plane", &wanted, &loaded);
 
-    let own = view.loaded.endpoints.iter().map(|it| (IpNet::from(it.address), None));
-    let wanted: BTreeSet<_> = wanted.into_iter().chain(own).collect();
-    let loaded: BTreeSet<_> = view.loaded.kernel_routes.iter().filter_map(pair).collect();
+    let own = view.loaded.endpoints.iter().map(|it| (IpNet::from(it.address), Way::default()));
+    let led = blocks.map(|(to, via)| (to, Way { via: Some(via), tunnel: view.expected.tunnel }));
+    let wanted: Routes = led.chain(own).collect();
+    let loaded: Routes = view.loaded.kernel_routes.iter().filter_map(row).collect();
     differ(proof, "the kernel", &wanted, &loaded);
     let links: BTreeMap<IpAddr, u32> = view.loaded.endpoints.iter().map(|it| (it.address, it.link)).collect();
     for route in view.loaded.kernel_routes.iter().filter(|route| route.via.is_none()) {
@@ -159,20 +173,32 @@ pub(super) fn routes(view: &View<'_>, proof: &mut Proof) {
     }
 }
 
-type Routes = BTreeSet<(IpNet, Option<IpAddr>)>;
+/// Where a route leads: to a next hop, through a tunnel or not, or over a pod's own link.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Way {
+    via: Option<IpAddr>,
+    tunnel: Option<u32>,
+}
 
-fn differ(proof: &mut Proof, whose: &str, wanted: &Routes, loaded: &Routes) {
-    for (to, via) in wanted.difference(loaded) {
-        find(proof, Subject::Route, format!("{whose} has no route to {to}{}", via_text(*via)));
-    }
-    for (to, via) in loaded.difference(wanted) {
-        let what = format!("{whose} has a route to {to}{}, which should not be there", via_text(*via));
-        find(proof, Subject::Route, what);
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.via, self.tunnel) {
+            (Some(via), Some(number)) => write!(f, " through tunnel {number} to {via}"),
+            (Some(via), None) => write!(f, " via {via}"),
+            (None, _) => f.write_str(" over a pod's link"),
+        }
     }
 }
 
-fn via_text(via: Option<IpAddr>) -> String {
-    via.map_or_else(|| " over a pod's link".into(), |via| format!(" via {via}"))
+type Routes = BTreeSet<(IpNet, Way)>;
+
+fn differ(proof: &mut Proof, whose: &str, wanted: &Routes, loaded: &Routes) {
+    for (to, way) in wanted.difference(loaded) {
+        find(proof, Subject::Route, format!("{whose} has no route to {to}{way}"));
+    }
+    for (to, way) in loaded.difference(wanted) {
+        find(proof, Subject::Route, format!("{whose} has a route to {to}{way}, which should not be there"));
+    }
 }
 
 pub(super) fn settings(view: &View<'_>, proof: &mut Proof) {
