@@ -51,14 +51,15 @@ pub fn run(options: Options, progress: &mut dyn FnMut(&str)) -> Result<Report> {
             }
         }
     }
-    subjects.sort_by_key(|subject| rank(&subject.path));
+    subjects.sort_by_key(|subject| (rank(&subject.path), subject.path.clone()));
     let figures = engine::measure("datapath", &subjects, &options.plan, progress)?;
     Ok(Report { figures, notes: notes(options.peers) })
 }
 
 /// Those who go the same way stand together, the shortest way first.
 fn rank(path: &str) -> usize {
-    ["one-pod", "same-node", "across-nodes"].iter().position(|known| *known == path).unwrap_or(usize::MAX)
+    let known = ["one-pod", "same-node", "across-nodes"];
+    known.iter().position(|known| path.starts_with(known)).unwrap_or(usize::MAX)
 }
 
 /// The limit and the kernel's own forwarding, no policy.
@@ -104,7 +105,7 @@ fn target(client: &Pod, server: &Pod) -> Target {
 pub(crate) fn notes(peers: bool) -> Vec<String> {
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let mut notes = vec![format!(
-        "linux {}; latency: 1 byte there and back, both ends on one core; bulk: one TCP stream, an end a core",
+        "linux {}; latency: 1 byte there and back, both ends on one core; bulk: one TCP stream, or eight, an end a core",
         kernel.trim()
     )];
     if peers {

@@ -1,11 +1,12 @@
 //! Kilter as a subject: a twin of two nodes with policy in force, brought up for the benchmarks.
 
 use std::fmt::Write;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+use kilter_model::{Family, Routing};
 use kilter_netns::NetNs;
 use kilter_twin::Layout;
 use serde::Deserialize;
@@ -35,6 +36,8 @@ pub(crate) const NAMESPACE: &str = "bench";
 pub struct Lab {
     program: PathBuf,
     twin: RunningTwin,
+    routing: Routing,
+    families: Vec<Family>,
 }
 
 /// What a node was started with (`node.json`), as far as it matters here.
@@ -55,33 +58,56 @@ pub(crate) struct Sandbox {
 }
 
 impl Lab {
-    /// Brings the twin up with this very program. It goes down when the lab is dropped.
-    pub async fn up(progress: &mut dyn FnMut(&str)) -> Result<Self> {
-        progress("bring up a twin to measure");
-        Self::of("lab", &manifests()).await
+    /// Brings the twin up with this very program, of these families. It goes down when the lab is dropped.
+    pub async fn up(routing: Routing, families: &[Family], progress: &mut dyn FnMut(&str)) -> Result<Self> {
+        let mode = mode(routing);
+        progress(&format!("bring up a twin to measure, {mode}"));
+        // The tunnel is over IPv4 wherever there is any, so that families differ in the pods' packets alone.
+        let family = match families {
+            [Family::V4] => "ipv4",
+            [Family::V6] => "ipv6",
+            _ => "dual",
+        };
+        let options = ["--routing", mode, "--ip-family", family];
+        let lab = Self::with(&format!("lab-{mode}"), &options, &manifests(families)).await?;
+        Ok(Self { routing, families: families.to_vec(), ..lab })
     }
 
-    /// Brings a twin of two nodes up; `label` tells the twins of one process apart.
+    /// Brings a twin of two nodes up, of IPv4; `label` tells the twins of one process apart.
     pub(crate) async fn of(label: &str, manifests: &str) -> Result<Self> {
+        Self::with(label, &[], manifests).await
+    }
+
+    async fn with(label: &str, options: &[&str], manifests: &str) -> Result<Self> {
         let program = std::env::current_exe().context("find this program's own file")?;
         let directory = tempfile::tempdir().context("make a directory for the twin's manifests")?;
         let file = directory.path().join("bench.yaml");
         std::fs::write(&file, manifests).with_context(|| format!("write {}", file.display()))?;
-        let mut twin = RunningTwin::new(&program, label)?.with(&["--timeout", &PATIENCE.to_string()]);
+        let patience = PATIENCE.to_string();
+        let options = [&["--timeout", &patience], options].concat();
+        let mut twin = RunningTwin::new(&program, label)?.with(&options);
         twin.up_async(NODES.len() as u32, &[file.display().to_string()]).await?;
-        Ok(Self { program, twin })
+        Ok(Self { program, twin, routing: Routing::Native, families: vec![Family::V4] })
     }
 
     /// For the data path: pod to pod on one node, across nodes, and through a Service.
     pub fn subjects(&self) -> Result<Vec<Subject>> {
         let client = self.pod(NODES[0], "client")?;
         let (near, far) = (self.pod(NODES[0], "near")?, self.pod(NODES[1], "far")?);
-        let service = SocketAddr::from((FRONTEND, FRONTEND_PORT));
-        Ok(vec![
-            self.subject("same-node", &client, &near, near.socket()?)?,
-            self.subject("across-nodes", &client, &far, far.socket()?)?,
-            self.subject(&format!("service-of-{SERVICES}"), &client, &near, service)?,
-        ])
+        let mut subjects = Vec::new();
+        for family in &self.families {
+            let name = |path: &str| format!("{path}{}", suffix(self.routing, *family));
+            subjects.push(self.subject(&name("across-nodes"), &client, &far, far.socket(*family)?)?);
+            // On one node nothing depends on the way between nodes.
+            if self.routing == Routing::Native {
+                subjects.push(self.subject(&name("same-node"), &client, &near, near.socket(*family)?)?);
+            }
+        }
+        if self.routing == Routing::Native && self.families.contains(&Family::V4) {
+            let service = SocketAddr::from((FRONTEND, FRONTEND_PORT));
+            subjects.push(self.subject(&format!("service-of-{SERVICES}"), &client, &near, service)?);
+        }
+        Ok(subjects)
     }
 
     /// The twin itself.
@@ -90,11 +116,12 @@ impl Lab {
     }
 
     pub(crate) fn subject(&self, path: &str, client: &Sandbox, server: &Sandbox, to: SocketAddr) -> Result<Subject> {
+        let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         let target = Target {
             client_netns: Arc::new(client.netns()?),
             client_cgroup: Some(self.node(NODES[0])?.cgroup),
             server_netns: Arc::new(server.netns()?),
-            server_addr: SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT)),
+            server_addr: SocketAddr::new(any, PORT),
             connect_to: to,
         };
         let bypasses = NODES.iter().map(|node| Ok(Arc::new(NetNs::open(self.node(node)?.namespace)?)));
@@ -152,9 +179,28 @@ impl Sandbox {
         Ok(NetNs::open(format!("/proc/{}/ns/net", self.pid))?)
     }
 
-    pub(crate) fn socket(&self) -> Result<SocketAddr> {
-        let address = self.addresses.first().with_context(|| format!("pod {} has no address", self.name))?;
+    pub(crate) fn socket(&self, family: Family) -> Result<SocketAddr> {
+        let address = self.addresses.iter().find(|address| Family::of(address) == family);
+        let address = address.with_context(|| format!("pod {} has no address of {family}", self.name))?;
         Ok(SocketAddr::new(*address, PORT))
+    }
+}
+
+/// As `kilter up --routing` takes it.
+fn mode(routing: Routing) -> &'static str {
+    match routing {
+        Routing::Native => "native",
+        Routing::Vxlan => "vxlan",
+    }
+}
+
+/// What a path's name ends with; IPv4 and native routing go without saying.
+fn suffix(routing: Routing, family: Family) -> &'static str {
+    match (routing, family) {
+        (Routing::Native, Family::V4) => "",
+        (Routing::Native, Family::V6) => "-ipv6",
+        (Routing::Vxlan, Family::V4) => "-vxlan",
+        (Routing::Vxlan, Family::V6) => "-vxlan-ipv6",
     }
 }
 
@@ -178,14 +224,16 @@ pub(crate) fn pod(name: &str, role: &str, node: &str) -> String {
 
 /// Default deny both ways, and one policy a side that lets the client reach the servers' port; what
 /// nodes themselves ask reaches them too.
-fn manifests() -> String {
+fn manifests(families: &[Family]) -> String {
     let mut text = String::from(POLICIES);
     for (name, role, node) in
         [("client", "client", NODES[0]), ("near", "near", NODES[0]), ("far", "far", NODES[1])]
     {
         text.push_str(&pod(name, role, node));
     }
-    for number in 0..SERVICES as u32 {
+    // Their addresses are of IPv4.
+    let services = if families.contains(&Family::V4) { SERVICES } else { 0 };
+    for number in 0..services as u32 {
         let address = Ipv4Addr::from(u32::from(FRONTEND) + number);
         let _ = write!(
             text,
@@ -252,6 +300,6 @@ mod tests {
     #[test]
     fn the_policies_name_the_port_that_the_server_listens_on() {
         assert_eq!(POLICIES.matches(&format!("port: {PORT},")).count(), 4);
-        assert_eq!(manifests().matches("kind: Service").count(), SERVICES);
+        assert_eq!(manifests(&[Family::V4]).matches("kind: Service").count(), SERVICES);
     }
 }

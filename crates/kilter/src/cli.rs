@@ -304,7 +304,11 @@ pub struct VerifyArgs {
 #[derive(Debug, Subcommand)]
 pub enum BenchCommand {
     /// Latency of packets: pod to pod and through Services, beside the kernel's own ways.
-    Datapath(BenchArgs),
+    #[command(after_help = "\
+Examples:
+  kilter bench datapath
+  kilter bench datapath --routing native,vxlan --ip-family ipv4,ipv6 --no-peers --runs 3")]
+    Datapath(BenchDatapathArgs),
     /// CNI ADD and DEL beside the reference plugins ptp and bridge.
     Cni(BenchArgs),
     /// Time and memory of answering for 100,000 pods under 10,000 policies, of one change, and (as root) of a
@@ -396,6 +400,31 @@ pub struct BenchSoakArgs {
     /// How to print the figures; JSON is one object a line.
     #[arg(short, long, value_enum, default_value = "text")]
     pub output: Output,
+}
+
+/// `kilter bench datapath`.
+#[derive(Debug, Args)]
+pub struct BenchDatapathArgs {
+    #[command(flatten)]
+    pub bench: BenchArgs,
+    /// How Kilter's packets travel between nodes; a twin for each.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "native")]
+    pub routing: Vec<RoutingMode>,
+    /// Which address families Kilter's pods speak.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "ipv4")]
+    pub ip_family: Vec<BenchFamily>,
+    /// Kilter alone, without its peers.
+    #[arg(long)]
+    pub no_peers: bool,
+}
+
+/// A family that is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum BenchFamily {
+    /// IPv4.
+    Ipv4,
+    /// IPv6.
+    Ipv6,
 }
 
 /// `kilter bench twin`.

@@ -13,6 +13,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use kilter_model::Family;
 use kilter_netns::NetNs;
 use kilter_twin::Layout;
 use tokio::runtime::Runtime;
@@ -106,7 +107,7 @@ fn changes(
     progress: &mut dyn FnMut(&str),
 ) -> Result<Vec<Figure>> {
     let (near, far) = (lab.pod(NODES[0], "near")?, lab.pod(NODES[1], "far")?);
-    let backends: Backends = [(near.socket()?.ip(), b'n'), (far.socket()?.ip(), b'f')];
+    let backends: Backends = [(near.socket(Family::V4)?.ip(), b'n'), (far.socket(Family::V4)?.ip(), b'f')];
     let _servers = [Server::start(&near.netns()?, b'n')?, Server::start(&far.netns()?, b'f')?];
     let client = lab.pod(NODES[0], "client")?.netns()?;
     let _membership = crate::place::Membership::join(&lab.node(NODES[0])?.cgroup)?;

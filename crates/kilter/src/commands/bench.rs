@@ -5,9 +5,11 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use kilter_bench::Report;
 use kilter_bench::services::soak::Soaked;
+use kilter_model::{Family, Routing};
 
 use crate::cli::{
-    BenchArgs, BenchCommand, BenchPolicyArgs, BenchServicesArgs, BenchSoakArgs, BenchTwinArgs, Output,
+    BenchArgs, BenchCommand, BenchDatapathArgs, BenchFamily, BenchPolicyArgs, BenchServicesArgs, BenchSoakArgs,
+    BenchTwinArgs, Output,
 };
 use crate::exit::Outcome;
 
@@ -18,7 +20,7 @@ pub fn run(command: &BenchCommand) -> Result<Outcome> {
     let mut progress = |what: &str| eprintln!("{what}");
     let mut clean = true;
     let (report, output) = match command {
-        BenchCommand::Datapath(args) => (datapath(args, &mut progress)?, args.output),
+        BenchCommand::Datapath(args) => (datapath(args, &mut progress)?, args.bench.output),
         BenchCommand::Cni(args) => (cni(args, &mut progress)?, args.output),
         BenchCommand::Policy(args) => (policy(args, &mut progress)?, args.bench.output),
         BenchCommand::Services(args) => (services(args, &mut progress)?, args.bench.output),
@@ -40,15 +42,31 @@ pub fn run(command: &BenchCommand) -> Result<Outcome> {
     Ok(if clean { Outcome::Clean } else { Outcome::Finding })
 }
 
-fn datapath(args: &BenchArgs, progress: &mut dyn FnMut(&str)) -> Result<Report> {
-    let lab = super::runtime()?.block_on(kilter_bench::kilter::Lab::up(progress))?;
-    let mut options = kilter_bench::datapath::Options { subjects: lab.subjects()?, ..Default::default() };
-    options.plan.runs = args.runs;
+fn datapath(args: &BenchDatapathArgs, progress: &mut dyn FnMut(&str)) -> Result<Report> {
+    let families: Vec<Family> = args.ip_family.iter().map(|family| family_of(*family)).collect();
+    let (mut labs, mut subjects) = (Vec::new(), Vec::new());
+    for routing in &args.routing {
+        let up = kilter_bench::kilter::Lab::up((*routing).into(), &families, progress);
+        let lab = super::runtime()?.block_on(up)?;
+        subjects.extend(lab.subjects()?);
+        labs.push(lab);
+    }
+    let mut options =
+        kilter_bench::datapath::Options { subjects, peers: !args.no_peers, ..Default::default() };
+    options.plan.runs = args.bench.runs;
     kilter_bench::datapath::run(options, progress)
 }
 
+fn family_of(family: BenchFamily) -> Family {
+    match family {
+        BenchFamily::Ipv4 => Family::V4,
+        BenchFamily::Ipv6 => Family::V6,
+    }
+}
+
 fn cni(args: &BenchArgs, progress: &mut dyn FnMut(&str)) -> Result<Report> {
-    let lab = super::runtime()?.block_on(kilter_bench::kilter::Lab::up(progress))?;
+    let up = kilter_bench::kilter::Lab::up(Routing::Native, &[Family::V4], progress);
+    let lab = super::runtime()?.block_on(up)?;
     let options =
         kilter_bench::cni::Options { runs: args.runs, plugins: vec![lab.plugin()?], ..Default::default() };
     kilter_bench::cni::run(options, progress)

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use kilter_model::Family;
 use kilter_netns::NetNs;
 use kilter_twin::{Layout, NodeClient};
 use kilter_wire::control::NodeStatus;
@@ -98,7 +99,7 @@ pub fn run(options: &Options, progress: &mut dyn FnMut(&str)) -> Result<Soaked> 
     progress(&format!("bring up a twin of {} Services", options.services));
     let lab = runtime.block_on(Lab::of("soak", &manifests(options.services, OTHERS)))?;
     let (near, far) = (lab.pod(NODES[0], "near")?, lab.pod(NODES[1], "far")?);
-    let backends = [(near.socket()?.ip(), b'n'), (far.socket()?.ip(), b'f')];
+    let backends = [(near.socket(Family::V4)?.ip(), b'n'), (far.socket(Family::V4)?.ip(), b'f')];
     let _servers = [Server::start(&near.netns()?, b'n')?, Server::start(&far.netns()?, b'f')?];
     let slices = slices(&runtime, &lab)?;
     let load = Arc::new(Load {
