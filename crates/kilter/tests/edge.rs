@@ -3,7 +3,9 @@
 mod support;
 
 use std::process::{Command, Output};
+use std::time::Duration;
 
+use kilter_testkit::wait_until;
 use serde_json::{Value, json};
 use support::{Twin, describe};
 
@@ -17,6 +19,16 @@ fn manifest() -> Value {
             "spec": {"replicas": replicas, "selector": {"matchLabels": labels(name)},
                 "template": {"metadata": {"labels": labels(name)}, "spec": {"containers": [container(name)]}}}})
     };
+    // Ports of nodes that lead to one pod: on each node, at one node's address of IPv4 alone, and one to clash at.
+    let mut web = workload("DaemonSet", "web", None);
+    web["spec"]["template"]["spec"]["containers"][0]["ports"] = json!([
+        {"containerPort": 8080, "hostPort": 9080}, {"containerPort": 8080, "hostPort": 9080, "protocol": "UDP"}]);
+    let mut pinned = workload("Deployment", "pinned", Some(1));
+    pinned["spec"]["template"]["spec"]["nodeSelector"] = json!({"kubernetes.io/hostname": "node-1"});
+    pinned["spec"]["template"]["spec"]["containers"][0]["ports"] =
+        json!([{"containerPort": 8080, "hostPort": 9081, "hostIP": "10.240.0.11"}]);
+    let mut clash = workload("Deployment", "clash", Some(1));
+    clash["spec"]["template"]["spec"]["containers"][0]["ports"] = json!([{"containerPort": 8080, "hostPort": 9082}]);
     let service = |name: &str, app: &str, node_port: u16, policy: &str| {
         json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": "shop"},
             "spec": {"type": "NodePort", "externalTrafficPolicy": policy, "selector": labels(app),
@@ -31,7 +43,7 @@ fn manifest() -> Value {
                 {"podSelector": {"matchLabels": labels("web")}}]}]}});
     json!({"apiVersion": "v1", "kind": "List", "items": [
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}},
-        workload("DaemonSet", "web", None), workload("Deployment", "single", Some(1)),
+        web, pinned, clash, workload("Deployment", "single", Some(1)),
         workload("Deployment", "guarded", Some(2)), policy,
         service("web", "web", 30080, "Cluster"), service("single", "single", 30081, "Cluster"),
         service("local", "single", 30082, "Local"), service("guarded", "guarded", 30083, "Cluster"),
@@ -44,10 +56,10 @@ fn outside(twin: &Twin, words: &[&str]) -> Output {
     Command::new("nsenter").arg(netns).args(words).output().expect("nsenter runs")
 }
 
-/// How many trials were made from the internet, and from pods, to node ports over this protocol and family.
-fn tried(report: &Value, from_internet: bool, protocol: &str, ipv6: bool) -> usize {
+/// How many trials were made from the internet, and from pods, to such ports over this protocol and family.
+fn tried(report: &Value, target: &str, from_internet: bool, protocol: &str, ipv6: bool) -> usize {
     let trials = report["judged"].as_array().unwrap().iter().map(|judged| &judged["trial"]);
-    let to_node_ports = trials.filter(|trial| trial["target"].get("nodePort").is_some());
+    let to_node_ports = trials.filter(|trial| trial["target"].get(target).is_some());
     to_node_ports
         .filter(|trial| (trial["fromName"]["name"] == "internet") == from_internet && trial["protocol"] == protocol)
         .filter(|trial| trial["to"].as_str().unwrap().starts_with('[') == ipv6)
@@ -75,9 +87,15 @@ fn node_ports_answer(name: &str, routing: &str) {
     assert_eq!(report["disagreements"], 0);
     for (protocol, ipv6) in [("TCP", false), ("TCP", true), ("UDP", false), ("UDP", true)] {
         // Five Services at three nodes, and the one that only one node serves.
-        assert_eq!(tried(&report, true, protocol, ipv6), 5 * 3 + 1, "{protocol}");
-        assert!(tried(&report, false, protocol, ipv6) > 0, "{protocol}");
+        assert_eq!(tried(&report, "nodePort", true, protocol, ipv6), 5 * 3 + 1, "{protocol}");
+        assert!(tried(&report, "nodePort", false, protocol, ipv6) > 0, "{protocol}");
+        // One at each node; of TCP also the one to clash at, and the one that has an address of IPv4.
+        let only_tcp = if protocol == "TCP" { 1 + usize::from(!ipv6) } else { 0 };
+        assert_eq!(tried(&report, "hostPort", true, protocol, ipv6), 3 + only_tcp, "{protocol}");
+        assert!(tried(&report, "hostPort", false, protocol, ipv6) > 0, "{protocol}");
     }
+    let not_there = outside(&twin, &["curl", "-sg", "--max-time", "20", "http://[fd00:240::11]:9081/"]);
+    assert_eq!(not_there.status.code(), Some(7), "hostIP is of IPv4: {}", describe(&not_there));
     // Nobody there: refused at once, long before a connection would time out.
     for at in ["http://10.240.0.11:30084/", "http://[fd00:240::11]:30085/"] {
         let refused = outside(&twin, &["curl", "-sg", "--max-time", "20", at]);
@@ -91,4 +109,14 @@ fn node_ports_answer(name: &str, routing: &str) {
     let drops = twin.kilter(&["flows", "--drops", "-o", "json"]);
     let text = String::from_utf8_lossy(&drops.stdout).into_owned();
     assert!(text.contains("no endpoint of the Service"), "{}", describe(&drops));
+    // Each node has one of its ports to give.
+    twin.kubectl(&["scale", "-n", "shop", "deployment/clash", "--replicas", "4"]);
+    let why = "0/3 nodes are available: 3 node(s) didn't have free ports for the requested pod ports.";
+    wait_until(Duration::from_secs(60), why, || {
+        let message = "jsonpath={.items[*].status.conditions[?(@.reason=='Unschedulable')].message}";
+        twin.kubectl(&["get", "pods", "-n", "shop", "-l", "app=clash", "-o", message]) == why
+    });
+    twin.kubectl(&["scale", "-n", "shop", "deployment/clash", "--replicas", "3"]);
+    twin.kubectl(&["rollout", "status", "-n", "shop", "deployment/clash", "--timeout", "60s"]);
+    assert_eq!(twin.verify()["disagreements"], 0);
 }

@@ -28,7 +28,7 @@ pub use origin::Origin;
 pub use policy::{IpBlock, NetworkPolicy, Peer, PolicyPort, PolicyRef, PolicyRule, PortSpec, Tier};
 pub use ports::{PortRange, PortSet, Protocol};
 pub use routing::Routing;
-pub use topology::{ContainerPort, Namespace, Node, Pod, PodPhase, ZONE_LABEL};
+pub use topology::{ContainerPort, HostPort, Namespace, Node, Pod, PodPhase, ZONE_LABEL};
 pub use traffic::{
     Distribution, Endpoint, EndpointPort, EndpointSlice, Exposure, Hints, LOAD_BALANCER_CLASS, Locality, Service,
     ServicePort, ServiceType, TargetPort,

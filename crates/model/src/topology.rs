@@ -95,6 +95,17 @@ pub struct ContainerPort {
     pub port: u16,
     /// Its protocol.
     pub protocol: Protocol,
+    /// `hostPort`: the port of the pod's node that leads here.
+    pub host: Option<HostPort>,
+}
+
+/// A port of a node that leads to a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct HostPort {
+    /// The port, 1 to 65535.
+    pub port: u16,
+    /// At this address of the node only (`hostIP`); at all of them where there is none.
+    pub address: Option<IpAddr>,
 }
 
 impl Pod {

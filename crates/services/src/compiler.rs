@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use kilter_model::{Change, Cluster, NamespacedName, Node};
+use kilter_model::{Change, Cluster, NamespacedName, Node, Uid};
 
 use crate::select::{self, Wanted};
 use crate::{CHUNK, Frontend, FrontendRow, Plan, Scope, Tables, Write, maglev};
@@ -16,15 +16,23 @@ pub struct Compiler {
     /// The zone of the node, which some choices rest on.
     zone: Option<Arc<str>>,
     tables: Tables,
-    /// The frontends that each Service asks for.
-    wanted: BTreeMap<NamespacedName, BTreeMap<Frontend, Wanted>>,
-    /// Who asks for a frontend; the first by name has it.
-    claims: Index<Frontend>,
+    /// The frontends that each asks for.
+    wanted: BTreeMap<Owner, BTreeMap<Frontend, Wanted>>,
+    /// Who asks for a frontend; the first has it, Services before pods.
+    claims: Index<Owner, Frontend>,
     /// Whose cluster IP an address is.
-    cluster_ips: Index<IpAddr>,
+    cluster_ips: Index<NamespacedName, IpAddr>,
     /// Whose endpoints name an address.
-    named: Index<IpAddr>,
+    named: Index<NamespacedName, IpAddr>,
     last_revision: u32,
+}
+
+/// Whose a frontend is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Owner {
+    Service(NamespacedName),
+    /// Of this node, with a port of the node's.
+    Pod(Uid),
 }
 
 impl Compiler {
@@ -49,6 +57,7 @@ impl Compiler {
         let mut stale = BTreeSet::new();
         let mut plan = Plan::default();
         let changed = self.changed_services(cluster, changes);
+        let pods = self.changed_pods(cluster, changes);
         if !self.primed {
             stale.extend(self.tables.frontends.keys().copied());
             self.retire_orphans(&mut plan.retire);
@@ -56,6 +65,10 @@ impl Compiler {
         }
         for service in self.note_addresses(cluster, changed) {
             self.refresh(cluster, &service, &mut stale);
+        }
+        for pod in pods {
+            let now = cluster.pod(&pod).map(|it| select::host_ports(cluster, it, &self.node)).unwrap_or_default();
+            self.ask(Owner::Pod(pod), now, &mut stale);
         }
         for frontend in stale {
             self.write_frontend(frontend, &mut plan);
@@ -81,6 +94,30 @@ impl Compiler {
             _ => None,
         });
         changed.collect()
+    }
+
+    /// Pods of this node, and those that have gone from it.
+    fn changed_pods(&self, cluster: &Cluster, changes: &[Change]) -> BTreeSet<Uid> {
+        let is_here = |node: &Option<Arc<str>>| node.as_ref() == Some(&self.node);
+        // Which addresses are the node's own decides about all of its pods.
+        let is_of_node = |it: &Change| matches!(it, Change::Node(name) if *name == self.node);
+        if !self.primed || changes.iter().any(is_of_node) {
+            let here = cluster.pods().filter(|pod| is_here(&pod.node)).map(|pod| pod.uid.clone());
+            let known = self.wanted.keys().filter_map(|owner| match owner {
+                Owner::Pod(uid) => Some(uid.clone()),
+                Owner::Service(_) => None,
+            });
+            return here.chain(known).collect();
+        }
+        let changed = changes.iter().filter_map(|it| match it {
+            Change::Pod(uid, _) => Some(uid),
+            _ => None,
+        });
+        let concerns = |uid: &&Uid| {
+            cluster.pod(uid).is_some_and(|pod| is_here(&pod.node))
+                || self.wanted.contains_key(&Owner::Pod((*uid).clone()))
+        };
+        changed.filter(concerns).cloned().collect()
     }
 
     /// Takes over which addresses are whose. Returns the Services to look at: those that changed,
@@ -109,12 +146,17 @@ impl Compiler {
         let service = cluster.service(name);
         let now =
             service.map(|it| select::frontends(cluster, it, &self.node, is_service)).unwrap_or_default();
-        stale.extend(self.claims.set(name, now.keys().copied().collect()));
+        self.ask(Owner::Service(name.clone()), now, stale);
+    }
+
+    /// Takes over what one owner asks for.
+    fn ask(&mut self, owner: Owner, now: BTreeMap<Frontend, Wanted>, stale: &mut BTreeSet<Frontend>) {
+        stale.extend(self.claims.set(&owner, now.keys().copied().collect()));
         stale.extend(now.keys().copied());
         if now.is_empty() {
-            self.wanted.remove(name);
+            self.wanted.remove(&owner);
         } else {
-            self.wanted.insert(name.clone(), now);
+            self.wanted.insert(owner, now);
         }
     }
 
@@ -180,46 +222,46 @@ impl Compiler {
     }
 }
 
-/// Which Services have to do with a thing, and with which things a Service has to do.
+/// Who has to do with a thing, and with which things somebody has to do.
 #[derive(Debug)]
-struct Index<T> {
-    owners: BTreeMap<T, BTreeSet<NamespacedName>>,
-    things: BTreeMap<NamespacedName, BTreeSet<T>>,
+struct Index<O, T> {
+    owners: BTreeMap<T, BTreeSet<O>>,
+    things: BTreeMap<O, BTreeSet<T>>,
 }
 
-impl<T> Default for Index<T> {
+impl<O, T> Default for Index<O, T> {
     fn default() -> Self {
         Self { owners: BTreeMap::new(), things: BTreeMap::new() }
     }
 }
 
-impl<T: Ord + Copy> Index<T> {
-    /// Sets the things of a Service; returns those that came and those that went.
-    fn set(&mut self, name: &NamespacedName, now: BTreeSet<T>) -> Vec<T> {
-        let before = self.things.remove(name).unwrap_or_default();
+impl<O: Ord + Clone, T: Ord + Copy> Index<O, T> {
+    /// Sets the things of one; returns those that came and those that went.
+    fn set(&mut self, owner: &O, now: BTreeSet<T>) -> Vec<T> {
+        let before = self.things.remove(owner).unwrap_or_default();
         let changed: Vec<T> = before.symmetric_difference(&now).copied().collect();
         for thing in &changed {
             let owners = self.owners.entry(*thing).or_default();
             if now.contains(thing) {
-                owners.insert(name.clone());
+                owners.insert(owner.clone());
             } else {
-                owners.remove(name);
+                owners.remove(owner);
             }
             if owners.is_empty() {
                 self.owners.remove(thing);
             }
         }
         if !now.is_empty() {
-            self.things.insert(name.clone(), now);
+            self.things.insert(owner.clone(), now);
         }
         changed
     }
 
-    fn owners(&self, thing: &T) -> impl Iterator<Item = &NamespacedName> {
+    fn owners(&self, thing: &T) -> impl Iterator<Item = &O> {
         self.owners.get(thing).into_iter().flatten()
     }
 
-    fn first(&self, thing: &T) -> Option<&NamespacedName> {
+    fn first(&self, thing: &T) -> Option<&O> {
         self.owners.get(thing)?.first()
     }
 }

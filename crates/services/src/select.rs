@@ -3,7 +3,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use kilter_model::{
-    Cluster, Endpoint, Exposure, Locality, NamespacedName, Node, Protocol, Service, ServicePort, ServiceType,
+    Cluster, Endpoint, Exposure, Locality, NamespacedName, Node, Pod, Protocol, Service, ServicePort, ServiceType,
 };
 
 use crate::nearness::Nearness;
@@ -133,6 +133,32 @@ impl Selection<'_> {
             frontends.entry(Frontend::inside(address, number, port.protocol)).or_insert(inside);
         }
     }
+}
+
+/// The ports of the node that lead to a pod of it, which has them as soon as it has an address, ready or not. A
+/// `hostIP` must be the node's own: packets to another's are not the node's to take.
+pub(crate) fn host_ports(cluster: &Cluster, pod: &Pod, node: &str) -> BTreeMap<Frontend, Wanted> {
+    let mut frontends = BTreeMap::new();
+    if pod.node.as_deref() != Some(node) || pod.host_network || !pod.owns_addresses() {
+        return frontends;
+    }
+    let is_own = |address: IpAddr| cluster.node(node).is_some_and(|node| node.addresses.contains(&address));
+    for port in pod.ports.iter().filter(|port| port.protocol != Protocol::Sctp) {
+        let Some(host) = port.host.filter(|host| host.address.is_none_or(is_own)) else { continue };
+        for own in &pod.addresses {
+            let address = host.address.unwrap_or_else(|| any_node(own.is_ipv4()));
+            if address.is_ipv4() != own.is_ipv4() {
+                continue;
+            }
+            let backends = vec![Backend { address: *own, port: port.port }];
+            let flags = Flags { own_node: address.is_unspecified(), ..Flags::default() };
+            let inside = Frontend::inside(address, host.port, port.protocol);
+            let outside = Frontend::outside(address, host.port, port.protocol);
+            frontends.insert(inside, Wanted { backends: backends.clone(), flags, ..Wanted::default() });
+            frontends.insert(outside, Wanted { backends, ..Wanted::default() });
+        }
+    }
+    frontends
 }
 
 /// The address that stands for those of each node.

@@ -164,6 +164,7 @@ fn pod() -> impl Strategy<Value = Pod> {
                             name: name.map(Into::into),
                             port,
                             protocol,
+                            host: None,
                         })
                         .collect(),
                     phase,

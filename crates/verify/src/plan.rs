@@ -48,6 +48,14 @@ pub enum Target {
     },
     /// A Service, at an address of its load balancer; from outside by the node that answers for it.
     LoadBalancer(NamespacedName),
+    /// A pod, at its port of its node.
+    #[serde(rename_all = "camelCase")]
+    HostPort {
+        /// The pod.
+        pod: NamespacedName,
+        /// Its node.
+        node: Arc<str>,
+    },
     /// The server of the twin's internet.
     Internet,
 }
@@ -77,7 +85,7 @@ impl Trial {
 }
 
 /// Every pair of running pods on every port that either the pod or a Service declares, every pod to every
-/// Service, and the internet to every node port and load balancer.
+/// Service, and the internet to every node port, load balancer and `hostPort`.
 pub fn plan(cluster: &Cluster) -> Vec<Trial> {
     plan_sample(cluster, None)
 }
@@ -91,6 +99,7 @@ pub fn plan_sample(cluster: &Cluster, sample: Option<usize>) -> Vec<Trial> {
     let mut trials = Vec::new();
     for from in &pods {
         for to in &pods {
+            trials.extend(host_port_trials(cluster, from, to));
             for (protocol, port) in ports.get(&to.uid).into_iter().flatten() {
                 let reachable = to.addresses.iter().filter(|address| has_family_of(from, address));
                 let at = reachable.map(|address| SocketAddr::new(*address, *port));
@@ -107,6 +116,7 @@ pub fn plan_sample(cluster: &Cluster, sample: Option<usize>) -> Vec<Trial> {
         trials.extend(internet_trials(cluster, from));
     }
     trials.extend(outside_trials(cluster));
+    trials.extend(pods.iter().flat_map(|to| outside_host_port_trials(cluster, to)));
     trials
 }
 
@@ -353,6 +363,72 @@ fn outside_trial(
         to,
         protocol: port.protocol,
         expected: expected.collect(),
+    })
+}
+
+/// The ways to a pod by ports of its node: where to ask, by what, and where that leads.
+fn host_ports<'a>(cluster: &'a Cluster, to: &'a Pod) -> impl Iterator<Item = (SocketAddr, Protocol, SocketAddr)> + 'a {
+    let node = to.node.as_deref().and_then(|node| cluster.node(node));
+    let addresses = node.into_iter().flat_map(|node| node.addresses.iter().copied());
+    let dns = is_dns(to);
+    addresses.flat_map(move |address| {
+        let own = to.addresses.iter().find(move |own| own.is_ipv4() == address.is_ipv4());
+        own.into_iter().flat_map(move |own| {
+            let ports = to.ports.iter().filter(move |port| can_be_tried(port.protocol, dns));
+            ports.filter_map(move |port| {
+                let host = port.host.filter(|host| host.address.is_none_or(|only| only == address))?;
+                Some((SocketAddr::new(address, host.port), port.protocol, SocketAddr::new(*own, port.port)))
+            })
+        })
+    })
+}
+
+fn host_port(to: &Pod) -> Target {
+    Target::HostPort { pod: to.name.clone(), node: to.node.clone().unwrap_or_default() }
+}
+
+/// A `hostPort`, asked by a pod. A socket of the pod's node is translated; packets from other nodes are there,
+/// after the client's side has judged them by the node's address: where that may refuse what the pod's own
+/// address would allow, or the other way, there is no one answer to compare with.
+fn host_port_trials(cluster: &Cluster, from: &Pod, to: &Pod) -> Vec<Trial> {
+    let near = from.node == to.node;
+    let ways = host_ports(cluster, to).filter(|(at, ..)| has_family_of(from, &at.ip()));
+    let trials = ways.filter_map(|(at, protocol, leads)| {
+        let expected = expect(cluster, from, &to.uid, leads, protocol);
+        let leaves = Query {
+            from: party(cluster, &from.uid, at.is_ipv4()),
+            to: Party::Address(at.ip()),
+            protocol: protocol.into(),
+            port: at.port(),
+        };
+        let allowed = |answer: &Answer| answer.verdict() == Verdict::Allow;
+        (near || (allowed(&expected.answer) && allowed(&evaluate(cluster, &leaves)))).then(|| Trial {
+            from: from.uid.clone(),
+            from_name: from.name.clone(),
+            node: from.node.as_deref().unwrap_or_default().to_owned(),
+            target: host_port(to),
+            to: at,
+            protocol,
+            expected: vec![expected],
+        })
+    });
+    trials.collect()
+}
+
+/// The same, asked by the twin's internet.
+fn outside_host_port_trials<'a>(cluster: &'a Cluster, to: &'a Pod) -> impl Iterator<Item = Trial> + 'a {
+    host_ports(cluster, to).map(move |(at, protocol, leads)| {
+        let family = if at.is_ipv4() { Family::V4 } else { Family::V6 };
+        let client = Party::Address(internet::server(family));
+        Trial {
+            from: internet::NAME.into(),
+            from_name: NamespacedName::new("", internet::NAME),
+            node: internet::NAME.to_owned(),
+            target: host_port(to),
+            to: at,
+            protocol,
+            expected: vec![expect_from(cluster, client, &to.uid, leads, protocol)],
+        }
     })
 }
 

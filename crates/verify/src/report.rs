@@ -79,6 +79,7 @@ fn target(trial: &Trial) -> String {
         Target::Service(name) => format!("svc/{name}"),
         Target::NodePort { service, node } => format!("svc/{service} at {node}"),
         Target::LoadBalancer(name) => format!("svc/{name} at its load balancer"),
+        Target::HostPort { pod, node } => format!("{pod} at {node}"),
         Target::Internet => "internet".to_owned(),
     }
 }

@@ -9,6 +9,7 @@ use kube::ResourceExt;
 
 use super::affinity::Neighbours;
 use super::load::Load;
+use super::ports;
 use crate::cache::controller_uid;
 use crate::node_fit;
 
@@ -19,6 +20,7 @@ pub(super) enum Misfit {
     Tainted(String),
     Unschedulable,
     Full,
+    Ports,
     Neighbours,
 }
 
@@ -29,6 +31,7 @@ impl fmt::Display for Misfit {
             Misfit::Tainted(taint) => write!(f, "node(s) had untolerated taint {{{taint}}}"),
             Misfit::Unschedulable => f.write_str("node(s) were unschedulable"),
             Misfit::Full => f.write_str("Too many pods"),
+            Misfit::Ports => f.write_str("node(s) didn't have free ports for the requested pod ports"),
             Misfit::Neighbours => f.write_str("node(s) didn't match pod affinity/anti-affinity rules"),
         }
     }
@@ -54,12 +57,15 @@ pub(super) fn choose(
     let spec = pod.spec.clone().unwrap_or_default();
     let neighbours = Neighbours::of(pod, &spec, nodes, load, others);
     let owner = controller_uid(pod);
+    let ports = ports::claims(&spec);
     let mut misfits = BTreeMap::new();
     let mut best: Option<((usize, usize, String), String)> = None;
     for node in nodes {
         let name = node.name_any();
         let (all, of_owner) = load.on(&name, owner);
-        if let Err(misfit) = fits(&spec, node, all, &neighbours) {
+        let fit = fits(&spec, node, all, &neighbours);
+        let fit = fit.and_then(|()| if load.has_free(&name, &ports) { Ok(()) } else { Err(Misfit::Ports) });
+        if let Err(misfit) = fit {
             *misfits.entry(misfit).or_default() += 1;
             continue;
         }
@@ -142,7 +148,7 @@ mod tests {
         let mut load = Load::default();
         let place = |pod: &Pod| {
             let chosen = choose(pod, nodes, &load, Vec::new).unwrap();
-            load.place(&pod.uid().unwrap(), &chosen, controller_uid(pod));
+            load.place(pod, &chosen);
             chosen
         };
         pods.iter().map(place).collect()
@@ -183,6 +189,35 @@ mod tests {
              1 node(s) were unschedulable, 1 Too many pods."
         );
         assert_eq!(explain(0, &BTreeMap::new()), "0/0 nodes are available: no node has registered yet.");
+    }
+
+    #[test]
+    fn a_port_of_a_node_is_given_once() {
+        let nodes: Vec<_> = ["a", "b"].map(|n| node(n, json!({}))).into();
+        let claims = |name: &str, port: Value| {
+            let mut pod = pod(name, name, json!({}));
+            let container = json!({"name": "c", "ports": [port]});
+            pod.spec.as_mut().unwrap().containers = vec![serde_json::from_value(container).unwrap()];
+            pod
+        };
+        let web = |name: &str| claims(name, json!({"containerPort": 80, "hostPort": 8080}));
+        let mut load = Load::default();
+        for (name, expected) in [("p1", "a"), ("p2", "b")] {
+            let pod = web(name);
+            assert_eq!(choose(&pod, &nodes, &load, Vec::new), Ok(expected.into()));
+            load.place(&pod, expected);
+        }
+        let none = choose(&web("p3"), &nodes, &load, Vec::new).unwrap_err();
+        assert_eq!(
+            explain(2, &none),
+            "0/2 nodes are available: 2 node(s) didn't have free ports for the requested pod ports."
+        );
+        let at_one = json!({"containerPort": 80, "hostPort": 8080, "hostIP": "10.240.0.11"});
+        assert!(choose(&claims("p4", at_one), &nodes, &load, Vec::new).is_err(), "all addresses are that one too");
+        let udp = json!({"containerPort": 80, "hostPort": 8080, "protocol": "UDP"});
+        assert!(choose(&claims("p5", udp), &nodes, &load, Vec::new).is_ok());
+        load.remove("p1");
+        assert_eq!(choose(&web("p3"), &nodes, &load, Vec::new), Ok("a".into()));
     }
 
     #[test]

@@ -1,11 +1,12 @@
-//! How many pods each node has, in all and by owner: those in the cache, and those whose binding
-//! is on its way.
+//! How many pods each node has, in all and by owner, and which ports they claim: those in the cache, and those
+//! whose binding is on its way.
 
 use std::collections::HashMap;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
+use super::ports::{self, Claim};
 use crate::cache::controller_uid;
 use crate::pods;
 
@@ -27,6 +28,8 @@ struct Placement {
 struct Count {
     pods: usize,
     by_owner: HashMap<String, usize>,
+    /// By the UID of the pod that has them.
+    ports: HashMap<String, Vec<Claim>>,
 }
 
 impl Load {
@@ -37,7 +40,7 @@ impl Load {
             Some(node) => {
                 let known = self.placed.get(&uid);
                 if known.is_none_or(|p| p.node != node || p.on_its_way) {
-                    self.set(&uid, node, controller_uid(pod), false);
+                    self.set(pod, node, false);
                 }
             }
             None if self.placed.get(&uid).is_some_and(|p| p.on_its_way) && !pods::has_ended(pod) => {}
@@ -46,8 +49,8 @@ impl Load {
     }
 
     /// A node was chosen for a pod.
-    pub(super) fn place(&mut self, uid: &str, node: &str, owner: Option<&str>) {
-        self.set(uid, node, owner, true);
+    pub(super) fn place(&mut self, pod: &Pod, node: &str) {
+        self.set(pod, node, true);
     }
 
     /// The choice came to nothing, unless the cache has seen it come true.
@@ -73,15 +76,27 @@ impl Load {
         (count.pods, owner.and_then(|o| count.by_owner.get(o)).copied().unwrap_or(0))
     }
 
-    fn set(&mut self, uid: &str, node: &str, owner: Option<&str>, on_its_way: bool) {
-        self.remove(uid);
+    /// Whether no pod of a node has any of these ports.
+    pub(super) fn has_free(&self, node: &str, wanted: &[Claim]) -> bool {
+        let taken = self.nodes.get(node).into_iter().flat_map(|count| count.ports.values().flatten());
+        wanted.is_empty() || !taken.into_iter().any(|taken| wanted.iter().any(|claim| claim.clashes(taken)))
+    }
+
+    fn set(&mut self, pod: &Pod, node: &str, on_its_way: bool) {
+        let uid = pod.uid().unwrap_or_default();
+        self.remove(&uid);
+        let owner = controller_uid(pod);
         let count = self.nodes.entry(node.to_string()).or_default();
         count.pods += 1;
+        let claims = pod.spec.as_ref().map(ports::claims).unwrap_or_default();
+        if !claims.is_empty() {
+            count.ports.insert(uid.clone(), claims);
+        }
         if let Some(owner) = owner {
             *count.by_owner.entry(owner.to_string()).or_default() += 1;
         }
         let placement = Placement { node: node.into(), owner: owner.map(Into::into), on_its_way };
-        self.placed.insert(uid.to_string(), placement);
+        self.placed.insert(uid, placement);
     }
 
     /// A pod is gone.
@@ -89,6 +104,7 @@ impl Load {
         let Some(Placement { node, owner, .. }) = self.placed.remove(uid) else { return };
         let Some(count) = self.nodes.get_mut(&node) else { return };
         count.pods -= 1;
+        count.ports.remove(uid);
         if let Some(owner) = owner
             && let Some(of_owner) = count.by_owner.get_mut(&owner)
         {
@@ -120,9 +136,9 @@ mod tests {
     #[test]
     fn a_choice_counts_until_the_cache_knows_better() {
         let mut load = Load::default();
-        load.place("1", "n", Some("web"));
+        load.place(&pod(None, "Pending"), "n");
         load.saw(&pod(None, "Pending"));
-        assert_eq!(load.on("n", Some("web")), (1, 1), "an older state does not undo the choice");
+        assert_eq!(load.on("n", None), (1, 0), "an older state does not undo the choice");
         load.saw(&pod(Some("m"), "Pending"));
         assert_eq!((load.on("n", None), load.on("m", None)), ((0, 0), (1, 0)));
         load.forget_choice("1");

@@ -4,6 +4,7 @@
 mod affinity;
 mod choice;
 mod load;
+mod ports;
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,7 +18,7 @@ use kube::api::PostParams;
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
-use crate::cache::{Key, controller_uid, key};
+use crate::cache::{Key, key};
 use crate::context::Context;
 use crate::queue::Queue;
 use crate::run::Reconcile;
@@ -88,7 +89,7 @@ impl Reconcile for Scheduler {
             let others = || self.context.pods.all();
             let chosen = choice::choose(&pod, &nodes, &load, others);
             if let Ok(node) = &chosen {
-                load.place(&pod.uid().unwrap_or_default(), node, controller_uid(&*pod));
+                load.place(&pod, node);
             }
             chosen
         };

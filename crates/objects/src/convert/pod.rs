@@ -2,7 +2,7 @@ use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kilter_model::{ContainerPort, NamespacedName, Origin, Pod, PodPhase, WorkloadRef};
+use kilter_model::{ContainerPort, HostPort, NamespacedName, Origin, Pod, PodPhase, WorkloadRef};
 
 use super::{Context, labels, static_uid};
 use crate::Error;
@@ -69,10 +69,24 @@ fn ports(context: &Context, path: &str, spec: &core::PodSpec) -> Result<Vec<Cont
                 name: port.name.as_deref().filter(|n| !n.is_empty()).map(Into::into),
                 port: context.port(&format!("{at}.ports[{i}].containerPort"), port.container_port)?,
                 protocol: context.protocol(&format!("{at}.ports[{i}].protocol"), port.protocol.as_deref())?,
+                host: host_port(context, &format!("{at}.ports[{i}]"), port)?,
             });
         }
     }
     Ok(found)
+}
+
+/// An unspecified address means all, of both families (as of a socket that is bound to `::`).
+fn host_port(context: &Context, at: &str, port: &core::ContainerPort) -> Result<Option<HostPort>, Error> {
+    let Some(number) = port.host_port.filter(|number| *number != 0) else { return Ok(None) };
+    let address = match port.host_ip.as_deref().filter(|ip| !ip.is_empty()) {
+        None => None,
+        Some(ip) => {
+            let wrong = || context.error(format!("{at}.hostIP"), format!("{ip:?} is not an IP address"));
+            Some(ip.parse().map_err(|_| wrong())?).filter(|ip: &IpAddr| !ip.is_unspecified())
+        }
+    };
+    Ok(Some(HostPort { port: context.port(&format!("{at}.hostPort"), number)?, address }))
 }
 
 fn addresses(context: &Context, status: Option<&core::PodStatus>) -> Result<Vec<IpAddr>, Error> {

@@ -80,6 +80,7 @@ impl World {
             name: Some((*name).into()),
             port: *port,
             protocol: *protocol,
+            host: None,
         });
         let ports = ports.collect();
         self.change(pod, |pod| pod.ports = ports);
