@@ -77,8 +77,12 @@ static __noinline int send_back(struct __sk_buff *skb, const struct packet *pack
 	return away_to(skb, &end, &packet->source);
 }
 
-static __noinline int complain4(struct __sk_buff *skb, const struct packet *packet, enum complaint complaint,
-				__u32 mtu)
+/*
+ * Makes the packet an error about itself. It is sent by the caller: the way into the tunnel needs room on
+ * the stack, too.
+ */
+static __noinline int write_complaint4(struct __sk_buff *skb, const struct packet *packet, enum complaint complaint,
+				       __u32 mtu)
 {
 	struct error_frame4 frame = {};
 	struct iphdr ip = {
@@ -94,18 +98,16 @@ static __noinline int complain4(struct __sk_buff *skb, const struct packet *pack
 	if (bpf_skb_load_bytes(skb, 0, &frame.link, sizeof(frame.link)) ||
 	    bpf_skb_load_bytes(skb, ETH_HLEN, &frame.quoted, sizeof(frame.quoted) + QUOTED) ||
 	    bpf_skb_change_tail(skb, sizeof(frame), 0))
-		return DROP;
+		return -1;
 	ip.check = ~fold(sum_of(&ip, sizeof(ip)));
 	frame.ip = ip;
 	frame.icmp = complaint4(complaint, mtu);
 	frame.icmp.checksum = ~fold(sum_of(&frame.icmp, sizeof(frame) - ETH_HLEN - sizeof(ip)));
-	if (bpf_skb_store_bytes(skb, 0, &frame, sizeof(frame), BPF_F_RECOMPUTE_CSUM))
-		return DROP;
-	return send_back(skb, packet);
+	return bpf_skb_store_bytes(skb, 0, &frame, sizeof(frame), BPF_F_RECOMPUTE_CSUM);
 }
 
-static __noinline int complain6(struct __sk_buff *skb, const struct packet *packet, enum complaint complaint,
-				__u32 mtu)
+static __noinline int write_complaint6(struct __sk_buff *skb, const struct packet *packet, enum complaint complaint,
+				       __u32 mtu)
 {
 	struct error_frame6 frame = {};
 	__u32 spared = packet->kind == PACKET_FIRST_FRAGMENT ? 0 : FRAGMENT_HEADER;
@@ -114,7 +116,7 @@ static __noinline int complain6(struct __sk_buff *skb, const struct packet *pack
 	if (bpf_skb_load_bytes(skb, 0, &frame.link, sizeof(frame.link)) ||
 	    bpf_skb_load_bytes(skb, ETH_HLEN, &frame.quoted, length - sizeof(frame.icmp)) ||
 	    bpf_skb_change_tail(skb, sizeof(frame) - spared, 0))
-		return DROP;
+		return -1;
 	frame.ip.version = 6;
 	frame.ip.payload_len = bpf_htons(length);
 	frame.ip.nexthdr = IPPROTO_ICMPV6;
@@ -125,9 +127,7 @@ static __noinline int complain6(struct __sk_buff *skb, const struct packet *pack
 	/* What is spared is zero, and makes no difference to a sum. */
 	frame.icmp.checksum = ~fold(sum_of(&frame.icmp, sizeof(frame) - ETH_HLEN - sizeof(frame.ip)) +
 				    pseudo_sum(&packet->source, IPPROTO_ICMPV6, length));
-	if (bpf_skb_store_bytes(skb, 0, &frame, sizeof(frame) - spared, BPF_F_RECOMPUTE_CSUM))
-		return DROP;
-	return send_back(skb, packet);
+	return bpf_skb_store_bytes(skb, 0, &frame, sizeof(frame) - spared, BPF_F_RECOMPUTE_CSUM);
 }
 
 /* Sends the packet's sender an error about it; nothing where it has options, or is none's first. */
@@ -143,8 +143,10 @@ static __always_inline int complain(struct __sk_buff *skb, const struct packet *
 		header += FRAGMENT_HEADER;
 	if ((packet->kind != PACKET_PLAIN && packet->kind != PACKET_FIRST_FRAGMENT) || packet->header != header)
 		return DROP;
-	return packet->version == 4 ? complain4(skb, packet, complaint, mtu) :
-				      complain6(skb, packet, complaint, mtu);
+	if (packet->version == 4 ? write_complaint4(skb, packet, complaint, mtu) :
+				   write_complaint6(skb, packet, complaint, mtu))
+		return DROP;
+	return send_back(skb, packet);
 }
 
 static __noinline int refuse_by_reset(struct __sk_buff *skb, const struct packet *packet)
