@@ -110,8 +110,13 @@ impl Pool {
         (self.contains(address) && !anothers).then(|| self.give(key, address))
     }
 
-    /// Gives a Service any free address.
+    /// Gives a Service any free address; the one that it was given before, where that is in no status
+    /// because it could not be written.
     pub(super) fn any(&mut self, key: &Key, family: Family) -> Result<IpAddr, Refusal> {
+        let mut own = self.given.iter().filter(|(_, holder)| *holder == key).map(|(address, _)| *address);
+        if let Some(own) = own.find(|address| Family::of(address) == family) {
+            return Ok(own);
+        }
         let (given, said) = (&self.given, &self.said);
         let free = |address: &IpAddr| !given.contains_key(address) && !said.contains_key(address);
         let mut of_family = self.ranges.iter_mut().filter(|range| range.family() == family).peekable();
@@ -194,6 +199,14 @@ mod tests {
 
     fn key(name: &str) -> Key {
         Key::new("shop", name)
+    }
+
+    #[test]
+    fn what_was_given_and_could_not_be_written_is_given_again() {
+        let mut pool = Pool::new(&["192.0.2.0/30".parse().unwrap()]);
+        let all = [pool.any(&key("a"), Family::V4), pool.any(&key("b"), Family::V4)];
+        assert_eq!(pool.any(&key("a"), Family::V4), all[0]);
+        assert_eq!(pool.any(&key("c"), Family::V4), Err(Refusal::Full(Family::V4)));
     }
 
     fn ip(text: &str) -> IpAddr {

@@ -111,7 +111,8 @@ impl TestNode {
             key,
             tokens: vec![Token { secret: pki.admin_token.clone(), user: "admin".into() }],
             service_cidrs: vec!["10.96.0.0/16".parse().unwrap()],
-            advertise: address,
+            // An endpoint of a Service cannot be on a loopback; nobody asks for this one.
+            advertise: "10.240.0.2:6443".parse().unwrap(),
             kubelet: Kubelet { ca: None, token: KUBELET_TOKEN.into() },
             history: kilter_apiserver::Config::HISTORY,
             journal: None,
