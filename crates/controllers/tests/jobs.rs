@@ -86,7 +86,7 @@ async fn a_job_runs_as_many_pods_as_it_needs_and_counts_each_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn failures_up_to_the_limit_end_a_job_and_time_takes_it_away() {
     let world = World::new(1).await;
-    let spec = json!({"backoffLimit": 0, "ttlSecondsAfterFinished": 1, "parallelism": 2, "completions": 2});
+    let spec = json!({"backoffLimit": 0, "ttlSecondsAfterFinished": 4, "parallelism": 2, "completions": 2});
     world.create::<Job>(job("broken", spec)).await;
     let pods = running(&world, "broken", 2).await;
     end(&world, &pods[0], "Failed").await;

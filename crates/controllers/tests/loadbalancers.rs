@@ -90,8 +90,8 @@ async fn balancers_get_addresses_keep_them_and_give_them_back() {
 async fn what_a_status_says_survives_a_restart_of_the_controllers() {
     let mut world = World::new(0).await;
     world.create::<Service>(balancer("a", json!({}))).await;
-    world.create::<Service>(balancer("b", json!({}))).await;
     has(&world, "a", &["192.0.2.1 VIP"]).await;
+    world.create::<Service>(balancer("b", json!({}))).await;
     has(&world, "b", &["192.0.2.2 VIP"]).await;
     world.stop_controllers().await;
     // While nobody watches, one goes and others come, one with a copy of a status.
