@@ -59,15 +59,18 @@ static __always_inline int revoked_from_pod(struct __sk_buff *skb, struct packet
 }
 
 /* A first packet, or one whose flow must be looked at more closely. */
-static __noinline int from_pod_slow(struct __sk_buff *skb, struct packet *packet,
-				    const struct flow_key *key, __u32 end)
+__global int from_pod_slow(struct __sk_buff *skb, struct packet *packet,
+			   const struct flow_key *key, __u32 end)
 {
 	struct flow fresh = {};
 	__u32 sender = end & 1;
-	struct endpoint *endpoint = bpf_map_lookup_elem(&endpoints, &packet->source);
+	struct endpoint *endpoint;
 	struct flow *flow;
 	int reason;
 
+	if (!packet || !key)
+		return DROP;
+	endpoint = bpf_map_lookup_elem(&endpoints, &packet->source);
 	reason = check_source(skb, packet, endpoint);
 	if (reason || !endpoint)
 		return drop(skb, packet, reason, EGRESS);
@@ -177,15 +180,18 @@ static __always_inline int revoked_to_pod(struct __sk_buff *skb, const struct pa
 	return is_resettable(packet) ? reset_to_pod(skb, packet, flow, sender) : DROP;
 }
 
-static __noinline int to_pod_slow(struct __sk_buff *skb, const struct packet *packet,
-				  const struct flow_key *key, __u32 end)
+__global int to_pod_slow(struct __sk_buff *skb, const struct packet *packet,
+			 const struct flow_key *key, __u32 end)
 {
 	struct flow fresh = {};
 	__u32 sender = end & 1;
-	struct endpoint *endpoint = bpf_map_lookup_elem(&endpoints, &packet->destination);
+	struct endpoint *endpoint;
 	struct flow *flow;
 	int reason;
 
+	if (!packet || !key)
+		return DROP;
+	endpoint = bpf_map_lookup_elem(&endpoints, &packet->destination);
 	if (!endpoint || endpoint->ifindex != skb->ifindex)
 		return drop(skb, packet, DROP_NO_ENDPOINT, INGRESS);
 	end_is_pod(&fresh.end[other(sender)], endpoint);

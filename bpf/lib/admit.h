@@ -55,12 +55,14 @@ static __always_inline void tell_opened(struct __sk_buff *skb, const struct pack
  * Judges a new flow, whose ends and opener are filled in, and enters it, for `owner` (see
  * flow_insert). Returns 0, or DROP after having counted and told why.
  */
-static __noinline int admit(struct __sk_buff *skb, const struct packet *packet, const struct flow_key *key,
-			    struct flow *flow, struct endpoint *owner)
+__global int admit(struct __sk_buff *skb, const struct packet *packet, const struct flow_key *key,
+		   struct flow *flow, struct endpoint *owner)
 {
-	struct verdict verdict = {};
+	struct verdict verdict = {.reason = DROP_NOT_LOADED};
 	int reason;
 
+	if (!packet || !key || !flow || !owner)
+		return DROP;
 	judge(key, flow, &verdict);
 	if (verdict.reason) {
 		/* Without a SYN it may as well be a leftover of a connection that policy ended. */
@@ -77,11 +79,14 @@ static __noinline int admit(struct __sk_buff *skb, const struct packet *packet, 
 }
 
 /* Judges a known flow again. The entry then holds the new verdict and what it rests on. */
-static __noinline int judge_again(const struct flow_key *key, struct flow *flow)
+__global int judge_again(const struct flow_key *key, struct flow *flow)
 {
-	struct verdict verdict = {};
-	struct flow fresh = *flow;
+	struct verdict verdict = {.reason = DROP_NOT_LOADED};
+	struct flow fresh;
 
+	if (!key || !flow)
+		return 0;
+	fresh = *flow;
 	judge(key, &fresh, &verdict);
 	if (verdict.reason) {
 		fresh.rule[verdict.direction & 1] = verdict.rule;

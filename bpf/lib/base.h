@@ -34,6 +34,13 @@
 #define ICMP_TIME_EXCEEDED 11
 #define ICMP_PARAMETERPROB 12
 
+/*
+ * A function that the verifier walks once for itself, not again for every way that leads to it ("global
+ * function"). So it knows nothing of the arguments: numbers, the packet, and whole structs, which may be NULL
+ * to it; and what is answered is a number.
+ */
+#define __global __noinline
+
 /* ICMPv6 (RFC 4443, 4861, 2710, 3810). */
 #define ICMPV6_UNREACHABLE 1
 #define ICMPV6_TOO_BIG 2

@@ -133,12 +133,14 @@ static __noinline int choose_edge(const struct frontend_row *row, const struct t
 }
 
 /* Begins a translated connection, which then has its rows; DROP_NONE, or why not. */
-static __noinline int open_edge(const struct frontend_row *row, const struct tuple *client)
+__global int open_edge(const struct frontend_row *row, const struct tuple *client)
 {
 	struct backend backend = {};
 	__u32 zero = 0;
 	struct nat_draft *draft = bpf_map_lookup_elem(&nat_drafts, &zero);
 
+	if (!row || !client)
+		return DROP_NO_BACKEND;
 	if (!draft || !choose_edge(row, client, &backend))
 		return DROP_NO_BACKEND;
 	__builtin_memset(&draft->forward, 0, sizeof(draft->forward));
@@ -239,8 +241,10 @@ static __always_inline int edge_to_remote(struct __sk_buff *skb, struct packet *
 	return rewrite(skb, packet, row) ? DROP : send_on(skb, packet);
 }
 
-static __noinline int pass_edge(struct __sk_buff *skb, struct packet *packet, const struct nat *row)
+__global int pass_edge(struct __sk_buff *skb, struct packet *packet, const struct nat *row)
 {
+	if (!packet || !row)
+		return DROP;
 	return is_own_pods(&row->to.destination) ? edge_to_pod(skb, packet, row) :
 						   edge_to_remote(skb, packet, row);
 }

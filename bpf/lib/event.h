@@ -33,10 +33,13 @@ struct report {
 };
 
 /* A full ring costs one refused reservation: drops stay cheap when nobody reads. */
-static __noinline int tell(struct __sk_buff *skb, const struct packet *packet, const struct report *report)
+__global int tell(struct __sk_buff *skb, const struct packet *packet, const struct report *report)
 {
-	struct event *event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
+	struct event *event;
 
+	if (!packet || !report)
+		return 0;
+	event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
 	if (!event) {
 		count(COUNT_EVENTS_LOST);
 		return 0;

@@ -63,10 +63,13 @@ static __always_inline void nat_touch(struct nat *row, const struct packet *pack
 }
 
 /* Forgets a connection; `key` and `row` are of one direction. */
-static __noinline int nat_forget(const struct tuple *key, const struct nat *row)
+__global int nat_forget(const struct tuple *key, const struct nat *row)
 {
-	struct tuple partner = reverse(&row->to);
+	struct tuple partner;
 
+	if (!key || !row)
+		return 0;
+	partner = reverse(&row->to);
 	bpf_map_delete_elem(&nat, &partner);
 	return bpf_map_delete_elem(&nat, key);
 }
@@ -170,11 +173,13 @@ static __noinline int rewrite_addresses(struct __sk_buff *skb, struct packet *pa
  * Makes the packet, and what is known of it, what its row says. Whoever sends an ICMP error about it stays
  * its source, unless that is the end that is translated.
  */
-static __always_inline int rewrite(struct __sk_buff *skb, struct packet *packet, const struct nat *row)
+__global int rewrite(struct __sk_buff *skb, struct packet *packet, const struct nat *row)
 {
 	__u32 changed;
 	int failed = 0;
 
+	if (!packet || !row)
+		return -1;
 	/* Later fragments are known by the addresses that they come with. */
 	if (packet->kind == PACKET_FIRST_FRAGMENT)
 		remember_fragment(packet);
@@ -218,11 +223,14 @@ static __noinline int is_taken(const struct tuple *ends)
  * Enters a connection that `client` opens, to what the draft says; its source port may be changed until no
  * other connection has the same ends. DROP_NONE, or why it cannot be.
  */
-static __noinline int nat_enter(const struct tuple *client, struct nat_draft *draft)
+__global int nat_enter(const struct tuple *client, struct nat_draft *draft)
 {
-	bool keeps_source = same_address(&draft->forward.to.source, &client->source);
+	bool keeps_source;
 	long failed = -1;
 
+	if (!client || !draft)
+		return DROP_NAT_PORTS;
+	keeps_source = same_address(&draft->forward.to.source, &client->source);
 	draft->reply = draft->forward;
 	draft->reply.to = reverse(client);
 	draft->reply.reply = 1;

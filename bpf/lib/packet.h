@@ -82,28 +82,33 @@ static __always_inline struct fragment_key fragment_key(const struct packet *pac
 }
 
 /* To be called once a first fragment is accepted: then the others are too. */
-static __noinline int remember_fragment(const struct packet *packet)
+__global int remember_fragment(const struct packet *packet)
 {
-	struct fragment_key key = fragment_key(packet);
-	struct fragment fragment = {
-		.source_port = packet->from_port,
-		.destination_port = packet->to_port,
-		.protocol = packet->protocol,
-		.echo = packet->echo,
-	};
+	struct fragment fragment = {};
+	struct fragment_key key;
 
+	if (!packet)
+		return 0;
+	key = fragment_key(packet);
+	fragment.source_port = packet->from_port;
+	fragment.destination_port = packet->to_port;
+	fragment.protocol = packet->protocol;
+	fragment.echo = packet->echo;
 	return bpf_map_update_elem(&fragments, &key, &fragment, BPF_ANY);
 }
 
 /* `offset`: in units of eight bytes. */
-static __noinline int parse_later_fragment(struct packet *packet, __u32 offset)
+__global int parse_later_fragment(struct packet *packet, __u32 offset)
 {
-	struct fragment_key key = fragment_key(packet);
+	struct fragment_key key;
 	struct fragment *fragment;
 
+	if (!packet)
+		return DROP_MALFORMED;
 	/* Eight bytes in, a "fragment" would rewrite the flags of the TCP header (RFC 1858). */
 	if (packet->protocol == IPPROTO_TCP && offset == 1)
 		return DROP_MALFORMED;
+	key = fragment_key(packet);
 	fragment = bpf_map_lookup_elem(&fragments, &key);
 	if (!fragment)
 		return DROP_FRAGMENT;

@@ -21,10 +21,12 @@ static __always_inline int parse_linear(struct __sk_buff *skb, struct packet *pa
 /* Headers of 14 + 60 + 20 bytes; those of IPv6 without extensions are shorter. */
 #define PULL 94
 
-static __noinline int parse_again(struct __sk_buff *skb, struct packet *packet, int reason)
+__global int parse_again(struct __sk_buff *skb, struct packet *packet, int reason)
 {
 	__u32 want = skb->len < PULL ? skb->len : PULL;
 
+	if (!packet)
+		return DROP_MALFORMED;
 	/* All there: it is the packet's fault. */
 	if ((void *)(long)skb->data + want <= (void *)(long)skb->data_end || bpf_skb_pull_data(skb, want))
 		return reason;

@@ -7,11 +7,13 @@
 #include "packet.h"
 
 /* `offset`: of the quoted packet in the frame. It travelled the other way, to whom it is told now. */
-static __noinline int parse_error4(struct __sk_buff *skb, struct packet *packet, __u32 offset)
+__global int parse_error4(struct __sk_buff *skb, struct packet *packet, __u32 offset)
 {
 	struct iphdr quoted;
 	__be16 word[4];
 
+	if (!packet)
+		return DROP_MALFORMED;
 	if (bpf_skb_load_bytes(skb, offset, &quoted, sizeof(quoted)) || quoted.version != 4 || quoted.ihl < 5)
 		return DROP_MALFORMED;
 	if (quoted.saddr != unmapped(&packet->destination))

@@ -30,10 +30,12 @@ struct extension {
  * Steps over extension headers, up to one that is none, or up to what a later fragment carries.
  * Authentication and encryption are transports here, as they are in IPv4.
  */
-static __noinline int skip_extensions(struct __sk_buff *skb, struct chain *chain)
+__global int skip_extensions(struct __sk_buff *skb, struct chain *chain)
 {
 	struct extension header;
 
+	if (!chain)
+		return DROP_MALFORMED;
 	for (int i = 0; i < EXTENSIONS; i++) {
 		if (chain->protocol != IPPROTO_HOPOPTS && chain->protocol != IPPROTO_DSTOPTS &&
 		    chain->protocol != IPPROTO_ROUTING && chain->protocol != IPPROTO_FRAGMENT)
@@ -61,13 +63,15 @@ static __noinline int skip_extensions(struct __sk_buff *skb, struct chain *chain
 }
 
 /* `offset`: of the quoted packet in the frame. It travelled the other way, to whom it is told now. */
-static __noinline int parse_error6(struct __sk_buff *skb, struct packet *packet, __u32 offset)
+__global int parse_error6(struct __sk_buff *skb, struct packet *packet, __u32 offset)
 {
 	struct address quoted[2];
 	struct chain chain = {.offset = offset + sizeof(struct ipv6hdr)};
 	__be16 word[4];
 	int reason;
 
+	if (!packet)
+		return DROP_MALFORMED;
 	if (bpf_skb_load_bytes(skb, offset + offsetof(struct ipv6hdr, nexthdr), &chain.protocol, 1) ||
 	    bpf_skb_load_bytes(skb, offset + offsetof(struct ipv6hdr, saddr), quoted, sizeof(quoted)))
 		return DROP_MALFORMED;
@@ -116,15 +120,15 @@ static __always_inline int parse_icmp6(struct __sk_buff *skb, struct packet *pac
 }
 
 /* Extension headers and ICMP: everything that TCP and UDP do without. */
-static __noinline int parse_chain6(struct __sk_buff *skb, struct packet *packet)
+__global int parse_chain6(struct __sk_buff *skb, struct packet *packet)
 {
-	struct chain chain = {
-		.offset = ETH_HLEN + sizeof(struct ipv6hdr),
-		.protocol = packet->protocol,
-	};
+	struct chain chain = {.offset = ETH_HLEN + sizeof(struct ipv6hdr)};
 	__be16 ports[2];
 	int reason;
 
+	if (!packet)
+		return DROP_MALFORMED;
+	chain.protocol = packet->protocol;
 	reason = skip_extensions(skb, &chain);
 	if (reason)
 		return reason;

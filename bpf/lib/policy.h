@@ -138,8 +138,10 @@ static __always_inline int judge_once(const struct flow_key *key, struct flow *f
  * Judges a flow in its opener's direction: the opener's egress if it is a pod of this node, the
  * other's ingress if that is one. Fills generations and rules.
  */
-static __noinline int judge(const struct flow_key *key, struct flow *flow, struct verdict *verdict)
+__global int judge(const struct flow_key *key, struct flow *flow, struct verdict *verdict)
 {
+	if (!key || !flow || !verdict)
+		return 0;
 	judge_once(key, flow, verdict);
 	/*
 	 * A row may go between two lookups, when its pod moves to another posture; then the new

@@ -85,11 +85,14 @@ static __always_inline bool is_tunnelled(const struct flow_end *end)
 }
 
 /* Into the tunnel, to the node that an end is behind. A call of its own: stacks are short. */
-static __noinline int tunnel_to(struct __sk_buff *skb, const struct flow_end *end, const struct address *address)
+__global int tunnel_to(struct __sk_buff *skb, const struct flow_end *end, const struct address *address)
 {
-	struct node *node = bpf_map_lookup_elem(&nodes, &end->via);
+	struct node *node;
 	__u32 index;
 
+	if (!end || !address)
+		return DROP;
+	node = bpf_map_lookup_elem(&nodes, &end->via);
 	/* The node has gone since, or is back under another index. */
 	if (!node || is_nobody(&node->next_hop)) {
 		index = node_of(address);
@@ -148,9 +151,11 @@ static __always_inline int deliver(struct __sk_buff *skb, const struct packet *p
 }
 
 /* The same where time matters less than the room on the stack that callers share. */
-static __noinline int deliver_slowly(struct __sk_buff *skb, const struct packet *packet, const struct flow *flow,
-				     __u32 sender)
+__global int deliver_slowly(struct __sk_buff *skb, const struct packet *packet, const struct flow *flow,
+			    __u32 sender)
 {
+	if (!packet || !flow)
+		return DROP;
 	return deliver(skb, packet, flow, sender & 1);
 }
 

@@ -85,8 +85,8 @@ static __always_inline __u32 source_node(const struct packet *packet, enum way w
 	return node_of(&packet->source);
 }
 
-static __noinline int from_remote_slow(struct __sk_buff *skb, struct packet *packet,
-				       const struct flow_key *key, __u32 end, enum way way)
+__global int from_remote_slow(struct __sk_buff *skb, struct packet *packet,
+			      const struct flow_key *key, __u32 end, enum way way)
 {
 	struct flow fresh = {};
 	__u32 sender = end & 1;
@@ -94,6 +94,8 @@ static __noinline int from_remote_slow(struct __sk_buff *skb, struct packet *pac
 	struct flow *flow;
 	__u32 node;
 
+	if (!packet || !key)
+		return DROP;
 	flow = opens(packet) ? NULL : bpf_map_lookup_elem(&flows, key);
 	if (flow) {
 		if (!came_from_remote(skb, flow, sender, way) && !finds_back(skb, flow, packet, sender, way))

@@ -164,9 +164,11 @@ static __noinline int write_reset6(struct __sk_buff *skb, const struct packet *p
 	return bpf_skb_store_bytes(skb, 0, &frame, sizeof(frame), BPF_F_RECOMPUTE_CSUM);
 }
 
-static __always_inline int write_reset(struct __sk_buff *skb, const struct packet *packet,
-				       const struct spoken *spoken, enum reset_way way)
+__global int write_reset(struct __sk_buff *skb, const struct packet *packet, const struct spoken *spoken,
+			 enum reset_way way)
 {
+	if (!packet || !spoken)
+		return -1;
 	return packet->version == 4 ? write_reset4(skb, packet, spoken, way) :
 				      write_reset6(skb, packet, spoken, way);
 }

@@ -27,12 +27,15 @@ static __always_inline struct backend *choose_any(const struct frontend_row *row
 }
 
 /* The backend that clients of this namespace had, or any. */
-static __noinline int choose(const struct frontend *frontend, const struct frontend_row *row, __u64 namespace,
-			     struct translation *translation)
+__global int choose(const struct frontend *frontend, const struct frontend_row *row, __u64 namespace,
+		    struct translation *translation)
 {
-	struct affinity_key client = {.frontend = *frontend, .client = {{namespace, 0}}};
+	struct affinity_key client = {.client = {{namespace, 0}}};
 	struct backend backend = {}, *any;
 
+	if (!frontend || !row || !translation)
+		return NO_BACKEND;
+	client.frontend = *frontend;
 	if (!stay(row, &client, &backend)) {
 		any = choose_any(row);
 		if (!any)

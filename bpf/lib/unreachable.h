@@ -81,8 +81,8 @@ static __noinline int send_back(struct __sk_buff *skb, const struct packet *pack
  * Makes the packet an error about itself. It is sent by the caller: the way into the tunnel needs room on
  * the stack, too.
  */
-static __noinline int write_complaint4(struct __sk_buff *skb, const struct packet *packet, enum complaint complaint,
-				       __u32 mtu)
+__global int write_complaint4(struct __sk_buff *skb, const struct packet *packet, enum complaint complaint,
+			      __u32 mtu)
 {
 	struct error_frame4 frame = {};
 	struct iphdr ip = {
@@ -91,14 +91,16 @@ static __noinline int write_complaint4(struct __sk_buff *skb, const struct packe
 		.tot_len = bpf_htons(sizeof(frame) - ETH_HLEN),
 		.ttl = 64,
 		.protocol = IPPROTO_ICMP,
-		.saddr = unmapped(&packet->destination),
-		.daddr = unmapped(&packet->source),
 	};
 
+	if (!packet)
+		return -1;
 	if (bpf_skb_load_bytes(skb, 0, &frame.link, sizeof(frame.link)) ||
 	    bpf_skb_load_bytes(skb, ETH_HLEN, &frame.quoted, sizeof(frame.quoted) + QUOTED) ||
 	    bpf_skb_change_tail(skb, sizeof(frame), 0))
 		return -1;
+	ip.saddr = unmapped(&packet->destination);
+	ip.daddr = unmapped(&packet->source);
 	ip.check = ~fold(sum_of(&ip, sizeof(ip)));
 	frame.ip = ip;
 	frame.icmp = complaint4(complaint, mtu);
@@ -106,13 +108,16 @@ static __noinline int write_complaint4(struct __sk_buff *skb, const struct packe
 	return bpf_skb_store_bytes(skb, 0, &frame, sizeof(frame), BPF_F_RECOMPUTE_CSUM);
 }
 
-static __noinline int write_complaint6(struct __sk_buff *skb, const struct packet *packet, enum complaint complaint,
-				       __u32 mtu)
+__global int write_complaint6(struct __sk_buff *skb, const struct packet *packet, enum complaint complaint,
+			      __u32 mtu)
 {
 	struct error_frame6 frame = {};
-	__u32 spared = packet->kind == PACKET_FIRST_FRAGMENT ? 0 : FRAGMENT_HEADER;
-	__u32 length = sizeof(frame) - ETH_HLEN - sizeof(frame.ip) - spared;
+	__u32 spared, length;
 
+	if (!packet)
+		return -1;
+	spared = packet->kind == PACKET_FIRST_FRAGMENT ? 0 : FRAGMENT_HEADER;
+	length = sizeof(frame) - ETH_HLEN - sizeof(frame.ip) - spared;
 	if (bpf_skb_load_bytes(skb, 0, &frame.link, sizeof(frame.link)) ||
 	    bpf_skb_load_bytes(skb, ETH_HLEN, &frame.quoted, length - sizeof(frame.icmp)) ||
 	    bpf_skb_change_tail(skb, sizeof(frame) - spared, 0))
