@@ -184,3 +184,19 @@ fn what_the_definition_refuses_is_refused_by_field() {
 fn a_policy_that_is_gone_is_known_by_its_name() {
     assert_eq!(to_gone_event(&object(json!({}))), Some(Event::ClusterNetworkPolicyGone("p".into())));
 }
+
+/// Validation refuses both; this is what a watch of an API that did not would bring.
+#[test]
+fn without_a_selector_of_pods_a_peer_fails_closed_and_a_subject_is_an_error() {
+    let pods = json!([{"pods": {"namespaceSelector": {}}}]);
+    let rule = |action: &str| {
+        let policy = to_event(&egress(json!({"action": action, "to": pods})), Origin::Builtin);
+        let Ok(Some(Event::ClusterNetworkPolicy(policy))) = policy else { panic!("{policy:?}") };
+        (policy.egress[0].action, policy.egress[0].matches.peers.clone(), policy.egress[0].caveat.clone())
+    };
+    assert_eq!(rule("Accept"), (Action::Accept, Some(vec![]), Some(Caveat::Unknown)));
+    assert_eq!(rule("Pass"), (Action::Deny, None, Some(Caveat::Unknown)));
+    let subject = json!({"tier": "Admin", "priority": 1, "subject": {"pods": {"namespaceSelector": {}}}});
+    let error = to_event(&object(subject), Origin::Builtin).unwrap_err().to_string();
+    assert!(error.contains("spec.subject.pods.podSelector") && error.contains("required"), "{error}");
+}

@@ -92,7 +92,9 @@ impl Reading {
                 pods: Selector::default(),
             }),
             (None, Some(pods)) => {
-                let (namespaces, pods) = self.pods("spec.subject.pods", pods)?;
+                let selected = self.pods("spec.subject.pods", pods)?;
+                let missing = || self.context.error("spec.subject.pods.podSelector", "is required; {} selects all pods");
+                let (namespaces, pods) = selected.ok_or_else(missing)?;
                 Ok(Subject { namespaces, pods })
             }
             _ => Err(self.context.error("spec.subject", "needs exactly one of namespaces and pods")),
@@ -156,8 +158,9 @@ impl Reading {
             let namespaces = Some(self.selector(&format!("{path}.namespaces"), namespaces)?);
             peers.push(Peer::Pods { namespaces, pods: Selector::default() });
         }
-        if let Some(pods) = &peer.pods {
-            let (namespaces, pods) = self.pods(&format!("{path}.pods"), pods)?;
+        if let Some(pods) = &peer.pods
+            && let Some((namespaces, pods)) = self.pods(&format!("{path}.pods"), pods)?
+        {
             peers.push(Peer::Pods { namespaces: Some(namespaces), pods });
         }
         if let Some(nodes) = &peer.nodes {
@@ -175,13 +178,13 @@ impl Reading {
         Ok(())
     }
 
-    fn pods(&self, path: &str, pods: &NamespacedPod) -> Result<(Selector, Selector), Error> {
-        // Validation wants it; where it is missing all the same, it reads as in the API's own types.
-        let all = LabelSelector::default();
-        Ok((
+    /// `None` without the selector of pods, which the API wants: all pods would be a guess.
+    fn pods(&self, path: &str, pods: &NamespacedPod) -> Result<Option<(Selector, Selector)>, Error> {
+        let Some(selector) = &pods.pod_selector else { return Ok(None) };
+        Ok(Some((
             self.selector(&format!("{path}.namespaceSelector"), &pods.namespace_selector)?,
-            self.selector(&format!("{path}.podSelector"), pods.pod_selector.as_ref().unwrap_or(&all))?,
-        ))
+            self.selector(&format!("{path}.podSelector"), selector)?,
+        )))
     }
 
     fn selector(&self, path: &str, labels: &LabelSelector) -> Result<Selector, Error> {
