@@ -92,6 +92,12 @@ impl Kernel {
         self.node.datapath().apply_policy(plan).unwrap();
     }
 
+    /// Deletes every class row, which no compiler does.
+    pub(super) fn lose_classes(&mut self) {
+        let classes = &self.node.datapath().maps.classes;
+        classes.keys().unwrap().iter().for_each(|key| assert!(classes.remove(key).unwrap()));
+    }
+
     /// Puts questions, each as a new connection, and says which packets they were.
     pub(super) fn ask(&mut self, questions: &[Question]) -> Vec<(Asked, Answer)> {
         self.forget();

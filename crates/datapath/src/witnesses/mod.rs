@@ -157,11 +157,14 @@ impl Court {
     }
 }
 
+/// All say the same of the packet, but not by the same rule, of whose number the rules know nothing.
+const BY_ANOTHER_RULE: &str = "the rows or the programs";
+
 /// Which of three disagrees with the two others.
 fn alone(rules: &Word<()>, rows: &Word<RuleId>, kernel: &Answer) -> &'static str {
     let bare = kernel.as_ref().ok().map(|word| word.bare());
     if *rules == rows.bare() {
-        "the programs"
+        if bare.as_ref() == Some(rules) { BY_ANOTHER_RULE } else { "the programs" }
     } else if bare == Some(rows.bare()) {
         "the rules"
     } else if bare.as_ref() == Some(rules) {

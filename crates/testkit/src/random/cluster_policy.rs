@@ -1,6 +1,6 @@
 use kilter_model::{
     Action, ClusterNetworkPolicy, ClusterRule, ClusterTier, Event, Labels, Node, Origin, Peer, PolicyRule,
-    Subject,
+    Selector, Subject,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -11,9 +11,15 @@ use super::{NODE_ADDRESSES, NODES, address, block, labels, policy_port, selector
 
 const NAMES: [&str; 4] = ["k", "l", "m", "n"];
 
+/// Of namespaces and of pods. Often everybody, so that policies meet on the same packets, and which of
+/// them is asked first matters.
+fn whom() -> impl Strategy<Value = (Selector, Selector)> {
+    prop_oneof![1 => Just((Selector::default(), Selector::default())), 2 => (selector(), selector())]
+}
+
 fn peer() -> impl Strategy<Value = Peer> {
     prop_oneof![
-        3 => (selector(), selector())
+        3 => whom()
             .prop_map(|(namespaces, pods)| Peer::Pods { namespaces: Some(namespaces), pods }),
         2 => block().prop_map(Peer::IpBlock),
         1 => selector().prop_map(Peer::Nodes),
@@ -42,7 +48,7 @@ fn rules() -> impl Strategy<Value = Vec<ClusterRule>> {
 
 fn policy() -> impl Strategy<Value = ClusterNetworkPolicy> {
     let tier = select(vec![ClusterTier::Admin, ClusterTier::Baseline]);
-    (select(NAMES.to_vec()), tier, 0..3u16, (selector(), selector()), rules(), rules()).prop_map(
+    (select(NAMES.to_vec()), tier, 0..3u16, whom(), rules(), rules()).prop_map(
         |(name, tier, priority, (namespaces, pods), ingress, egress)| ClusterNetworkPolicy {
             name: name.into(),
             tier,
