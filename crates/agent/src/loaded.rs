@@ -30,6 +30,24 @@ fn masquerade_name(family: Family) -> String {
     }
 }
 
+/// The name of the setting that stands for the rules of a family that say which table of routes is
+/// asked.
+fn routing_rules_name(family: Family) -> String {
+    match family {
+        Family::V4 => "ip rule".into(),
+        Family::V6 => "ip -6 rule".into(),
+    }
+}
+
+/// As the kernel makes them with each namespace: the table of own addresses, the main one, and for IPv4 one
+/// that is empty.
+fn routing_rules(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "0: table 255; 32766: table 254; 32767: table 253",
+        Family::V6 => "0: table 255; 32766: table 254",
+    }
+}
+
 /// The name of the setting that stands for the tunnel's device.
 const DEVICE: &str = overlay::LINK;
 
@@ -41,13 +59,16 @@ pub fn expected_settings(
     tunnel_mtu: Option<u32>,
 ) -> BTreeMap<String, String> {
     let sysctls = host::sysctls(uplink, pod_cidrs).into_iter().map(|(key, value)| (key, value.to_owned()));
-    let rules = host::families(pod_cidrs).into_iter().map(|family| {
+    let families = host::families(pod_cidrs);
+    let tables = families.iter().map(|it| (routing_rules_name(*it), routing_rules(*it).to_owned()));
+    let rules = families.iter().map(|family| {
+        let family = *family;
         let rule =
             Masquerade { family, mark: EGRESS_MARK, link: uplink.to_owned(), ports: MASQUERADE_PORTS };
         (masquerade_name(family), masquerade_text(Some(&rule)))
     });
     let device = tunnel_mtu.map(|mtu| (DEVICE.to_owned(), overlay::expected(mtu)));
-    sysctls.chain(rules).chain(device).collect()
+    sysctls.chain(rules).chain(tables).chain(device).collect()
 }
 
 /// How the links of a node's pods must be.
@@ -88,6 +109,7 @@ impl Engine {
         let device = links.iter().find(|link| link.name == overlay::LINK);
         let device = (self.config.routing == Routing::Vxlan || device.is_some())
             .then(|| (DEVICE.to_owned(), overlay::found(device)));
+        let settings = settings(uplink, &self.config.pod_cidrs)?;
         Ok(Loaded {
             node: self.config.node.to_string(),
             applied: self.applied.borrow().clone(),
@@ -99,9 +121,11 @@ impl Engine {
             endpoints: self.datapath.endpoints()?.iter().flat_map(endpoints).collect(),
             flows: self.datapath.read_flows()?.into_iter().map(flow).collect(),
             links: wire_links(&pods)?,
+            translations: self.datapath.read_translations()?.into_iter().map(translation).collect(),
             neighbours: self.neighbours(&pods)?,
             kernel_routes: self.kernel_routes()?,
-            settings: settings(uplink, &self.config.pod_cidrs)?.into_iter().chain(device).collect(),
+            refusals: self.refusals()?,
+            settings: settings.into_iter().chain(self.routing_rules()?).chain(device).collect(),
             hooks,
             hooks_checked: attachments.len() as u64,
         })
@@ -129,11 +153,34 @@ impl Engine {
         Ok(found)
     }
 
+    /// Which tables of routes are asked, by the name of the setting.
+    fn routing_rules(&self) -> Result<Vec<(String, String)>> {
+        let of = |family| -> Result<_> {
+            let rules = self.runtime.block_on(self.netlink.routing_rules(family))?;
+            Ok((routing_rules_name(family), rules.join("; ")))
+        };
+        host::families(&self.config.pod_cidrs).into_iter().map(of).collect()
+    }
+
+    /// What everybody's routes refuse of the pod network.
+    fn refusals(&self) -> Result<Vec<wire::Refusal>> {
+        let all = self.runtime.block_on(self.netlink.refusals())?.into_iter();
+        let into_pods = all.filter(|it| self.is_in_pod_network(&it.destination));
+        let row = |it: kilter_netlink::Refusal| wire::Refusal {
+            to: (it.destination.addr(), it.destination.prefix_len()),
+            kind: it.kind.to_owned(),
+        };
+        Ok(into_pods.map(row).collect())
+    }
+
+    fn is_in_pod_network(&self, destination: &IpNet) -> bool {
+        self.config.cluster_pod_cidrs.iter().any(|block| block.contains(destination))
+    }
+
     /// Everybody's routes into the pod network: a foreign one leads astray all the same.
     fn kernel_routes(&self) -> Result<Vec<wire::Route>> {
         let all = self.runtime.block_on(self.netlink.routes(false))?.into_iter();
-        let blocks = &self.config.cluster_pod_cidrs;
-        let into_pods = |route: &Route| blocks.iter().any(|block| block.contains(&route.destination));
+        let into_pods = |route: &Route| self.is_in_pod_network(&route.destination);
         let row = |route: Route| wire::Route {
             to: (route.destination.addr(), route.destination.prefix_len()),
             via: route.via.or(route.tunnel.map(|tunnel| tunnel.to)),
@@ -207,6 +254,10 @@ fn endpoints(pod: &kilter_datapath::Endpoint) -> impl Iterator<Item = wire::Endp
 /// What is wrong at a hook, in words.
 fn faults(at: &kilter_datapath::Attachment) -> impl Iterator<Item = String> {
     at.faults().into_iter().map(|fault| format!("{} at {}: {fault}", at.program, at.place))
+}
+
+fn translation(row: kilter_datapath::Translation) -> wire::Translation {
+    wire::Translation { protocol: row.protocol, from: row.from, to: row.to }
 }
 
 fn flow(flow: kilter_datapath::Flow) -> wire::Flow {

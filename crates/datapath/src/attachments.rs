@@ -59,6 +59,8 @@ pub enum Fault {
     OtherConstants(Program),
     /// Another program sees everything first, and may let it pass, change it or drop it.
     ForeignBefore(Program),
+    /// Another program is asked after it, of a hook where all are heard, and may change what it did.
+    ForeignAfter(Program),
 }
 
 impl Attachment {
@@ -67,6 +69,10 @@ impl Attachment {
         let is_ours = |program: &&Program| program.name == self.expected.name;
         let mut faults: Vec<Fault> =
             self.running.iter().take_while(|it| !is_ours(it)).cloned().map(Fault::ForeignBefore).collect();
+        if matches!(self.place, Place::Cgroup(_)) {
+            let after = self.running.iter().skip_while(|it| !is_ours(it)).skip(1);
+            faults.extend(after.cloned().map(Fault::ForeignAfter));
+        }
         match self.running.iter().find(is_ours) {
             // What is there instead is no finding of its own: nothing of ours comes after it.
             None => faults.insert(0, Fault::Missing),
@@ -106,6 +112,7 @@ impl fmt::Display for Fault {
                 write!(f, "{program} has the constants of another configuration")
             }
             Self::ForeignBefore(program) => write!(f, "{program} is foreign and runs first"),
+            Self::ForeignAfter(program) => write!(f, "{program} is foreign and runs, too"),
         }
     }
 }

@@ -13,8 +13,8 @@ use crate::policy::{self, Mirror, Writer};
 use crate::routes::{self, Routes};
 use crate::skel::{Plain, types};
 use crate::{
-    Config, DropReason, Endpoint, Error, EventSource, Flow, NodeRoute, Result, Stats, Sweep, check, flows,
-    services, sys,
+    Config, DropReason, Endpoint, Error, EventSource, Flow, NodeRoute, Result, Stats, Sweep, Translation, check,
+    flows, services, sys, translations,
 };
 
 pub(crate) const FROM_UPLINK: Hook =
@@ -245,6 +245,11 @@ impl Datapath {
     /// The flows that the kernel holds, as they were when each was read.
     pub fn read_flows(&self) -> Result<Vec<Flow>> {
         flows::read(&self.maps)
+    }
+
+    /// Both directions of the connections that are translated per packet.
+    pub fn read_translations(&self) -> Result<Vec<Translation>> {
+        translations::read(&self.maps)
     }
 
     /// Removes the flows that have aged. To be called every few seconds; the kernel's clock decides.

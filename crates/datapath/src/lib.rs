@@ -30,6 +30,7 @@ mod skel;
 mod stats;
 mod sys;
 mod table;
+mod translations;
 
 #[cfg(test)]
 #[path = "../tests/common/mod.rs"]
@@ -52,6 +53,7 @@ pub use filter::{FILTER_HANDLE, FILTER_PREFERENCE};
 pub use flows::{End, Flow};
 pub use reason::DropReason;
 pub use stats::{Stats, Sweep};
+pub use translations::Translation;
 
 /// The mark of packets that a pod sent to an address outside the cluster. They, and nothing else,
 /// are to be masqueraded where they leave the node.

@@ -5,6 +5,7 @@ mod common;
 use common::*;
 use kilter_datapath::{Attachment, Datapath, Fault, Place};
 use kilter_netns::NetNs;
+use kilter_testkit::Intruder;
 
 /// What is wrong, hook by hook, in words without numbers.
 fn faults(node: &mut Node) -> Vec<String> {
@@ -19,6 +20,7 @@ fn faults(node: &mut Node) -> Vec<String> {
                 Fault::OtherBuild(_) => "is of another build".to_owned(),
                 Fault::OtherConstants(_) => "has other constants".to_owned(),
                 Fault::ForeignBefore(program) => format!("comes after {}", program.name),
+                Fault::ForeignAfter(program) => format!("is followed by {}", program.name),
             };
             format!("{} {what}", it.program)
         })
@@ -62,6 +64,21 @@ fn a_link_that_is_gone_has_no_hooks() {
     assert_eq!(faults(&mut node), ["to_pod is missing", "from_pod is missing"]);
 }
 
+#[test]
+fn a_program_of_somebody_else_at_the_uplink_or_in_the_cgroup_is_reported() {
+    let fabric = Fabric::new();
+    let mut node = Node::new(&fabric, 1);
+    let netns = NetNs::open(node.netns.path()).unwrap();
+    let uplink = node.config.uplink_ifindex;
+    let intruder = netns.run(|| Intruder::at_ingress(uplink)).unwrap();
+    assert_eq!(faults(&mut node), ["from_uplink comes after intruder"]);
+    netns.run(|| intruder.remove()).unwrap();
+    let intruder = Intruder::at_connections(&node.config.cgroup);
+    assert_eq!(faults(&mut node), ["connect4 is followed by intruder"]);
+    intruder.remove();
+    assert_eq!(faults(&mut node), Vec::<String>::new());
+}
+
 /// Another node's agent, by mistake on this node: its programs have our names and our instructions.
 #[test]
 fn programs_of_another_configuration_are_told_apart() {
@@ -78,7 +95,10 @@ fn programs_of_another_configuration_are_told_apart() {
         other
     };
     let other = netns.run(attach).unwrap();
-    // On the uplink and in the cgroup it stands behind ours; a link's filter it has replaced.
-    assert_eq!(faults(&mut node), ["to_pod has other constants", "from_pod has other constants"]);
+    // On the uplink it stands behind ours and is never asked, in the cgroup it is; a link's filter it has replaced.
+    let (pods, sockets): (Vec<_>, Vec<_>) = faults(&mut node).into_iter().partition(|it| it.contains("_pod"));
+    assert_eq!(pods, ["to_pod has other constants", "from_pod has other constants"]);
+    assert_eq!(sockets.len(), 8);
+    assert!(sockets.contains(&"connect4 is followed by connect4".to_owned()), "{sockets:?}");
     drop(other);
 }

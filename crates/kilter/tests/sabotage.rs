@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use kilter_netlink::{Family, Masquerade, sysctl};
 use kilter_netns::NetNs;
-use kilter_testkit::wait_until;
+use kilter_testkit::{Intruder, cgroup2_root, wait_until};
 use kilter_twin::Layout;
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use nix::sys::signal::{Signal, kill};
@@ -141,6 +141,16 @@ fn programs(world: &World) {
         &format!("tc filter del dev {link} ingress pref 1 handle 2 protocol all bpf"),
     );
 
+    let netns = NetNs::open(world.layout.node_namespace(NODE)).unwrap();
+    let uplink: u32 = world.on_node("ip -o link show eth0").split(':').next().unwrap().parse().unwrap();
+    let intruder = netns.run(|| Intruder::at_ingress(uplink)).unwrap();
+    world.is_named("hook", &["from_uplink at ingress", "intruder", "is foreign and runs first"]);
+    netns.run(|| intruder.remove()).unwrap();
+    let intruder = Intruder::at_connections(&cgroup2_root().join("kilter").join(&world.twin.name).join(NODE));
+    world.is_named("hook", &["connect4 at cgroup", "intruder", "is foreign and runs, too"]);
+    intruder.remove();
+    world.is_equal("programs of somebody else");
+
     for (pin, place) in [("connect4", "cgroup"), ("from_uplink", "ingress")] {
         let pinned = libbpf_rs::Link::open(world.pins().join("links").join(pin)).unwrap();
         pinned.detach().unwrap();
@@ -163,6 +173,25 @@ fn ways(world: &World) {
     world.is_named("route", &["the kernel has no route to 10.244.1.0/24 via 10.240.0.12"]);
     world.on_node("ip route replace 10.244.1.0/24 via 10.240.0.12 dev eth0 proto 107");
     world.is_equal("a route that was changed");
+
+    world.sabotage(
+        "ip route add blackhole 10.244.2.0/26",
+        "route",
+        &["blackhole 10.244.2.0/26", "should not be there"],
+        "ip route del blackhole 10.244.2.0/26",
+    );
+    world.sabotage(
+        "ip route del unreachable 10.244.0.0/24",
+        "route",
+        &["does not make 10.244.0.0/24 unreachable"],
+        "ip route add unreachable 10.244.0.0/24 proto 107",
+    );
+    world.sabotage(
+        "ip rule add from 10.244.0.0/16 table 99 priority 100",
+        "setting",
+        &["ip rule is `0: table 255; 100: table 99 if Source(10.244.0.0)"],
+        "ip rule del priority 100",
+    );
 
     let permanent = |address: &str| {
         let known = world.on_node(&format!("ip neigh show {address} dev {link} nud permanent"));
@@ -245,6 +274,17 @@ fn rows(world: &World) {
         rows.update(&key, &row, MapFlags::ANY).unwrap();
         world.is_equal(map);
     }
+
+    // The next hop of a route that is loaded.
+    let (routes, nodes) = (world.map("routes"), world.map("nodes"));
+    let index = routes.lookup(&routes.keys().next().unwrap(), MapFlags::ANY).unwrap().unwrap();
+    let row = nodes.lookup(&index, MapFlags::ANY).unwrap().unwrap();
+    let mut astray = row.clone();
+    *astray.last_mut().unwrap() ^= 1;
+    nodes.update(&index, &astray, MapFlags::ANY).unwrap();
+    world.is_named("route", &["the data plane has a route", "should not be there"]);
+    nodes.update(&index, &row, MapFlags::ANY).unwrap();
+    world.is_equal("nodes");
 
     let why = || {
         let output = world.twin.kilter(&["why", "--live", &world.addresses[0], "internet:443"]);

@@ -41,6 +41,15 @@ pub struct Tunnel {
     pub id: u32,
 }
 
+/// A destination of the main table that is refused.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Refusal {
+    /// What is refused.
+    pub destination: IpNet,
+    /// How, in the words of `ip route`: `unreachable`, `blackhole`, `prohibit`, `throw`.
+    pub kind: &'static str,
+}
+
 impl Route {
     /// A route to what is on the link itself (scope link).
     pub fn on_link(destination: IpNet, link: u32) -> Self {
@@ -156,41 +165,64 @@ impl Netlink {
 
     /// The unicast routes of the main table, both families; with `own`, only those Kilter set.
     pub async fn routes(&self, own: bool) -> Result<Vec<Route>, Error> {
-        let mut routes = Vec::new();
+        let unicast = self.main_table().await?.into_iter().filter(|it| it.header.kind == RouteType::Unicast);
+        let is_own = |it: &RouteMessage| it.header.protocol == RouteProtocol::Other(ROUTE_PROTOCOL);
+        Ok(unicast.filter(|it| !own || is_own(it)).filter_map(route).collect())
+    }
+
+    /// What the main table refuses, whoever said so, both families.
+    pub async fn refusals(&self) -> Result<Vec<Refusal>, Error> {
+        let all = self.main_table().await?.into_iter();
+        let refused = all.filter_map(|message| {
+            let kind = match message.header.kind {
+                RouteType::Unreachable => "unreachable",
+                RouteType::BlackHole => "blackhole",
+                RouteType::Prohibit => "prohibit",
+                RouteType::Throw => "throw",
+                _ => return None,
+            };
+            Some(Refusal { destination: destination(&message)?, kind })
+        });
+        Ok(refused.collect())
+    }
+
+    async fn main_table(&self) -> Result<Vec<RouteMessage>, Error> {
+        let mut all = Vec::new();
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let mut query = RouteMessage::default();
             query.header.address_family = family;
             let stream = self.handle.route().get(query).execute();
-            let all: Vec<RouteMessage> = stream.try_collect().await.map_err(self.fail("list", "routes"))?;
-            routes.extend(all.into_iter().filter(|m| listed(m, own)).filter_map(route));
+            let listed: Vec<RouteMessage> = stream.try_collect().await.map_err(self.fail("list", "routes"))?;
+            all.extend(listed.into_iter().filter(|it| it.header.table == RouteHeader::RT_TABLE_MAIN));
         }
-        Ok(routes)
+        Ok(all)
     }
 }
 
-fn listed(message: &RouteMessage, own: bool) -> bool {
-    message.header.table == RouteHeader::RT_TABLE_MAIN
-        && message.header.kind == RouteType::Unicast
-        && (!own || message.header.protocol == RouteProtocol::Other(ROUTE_PROTOCOL))
+/// Without the attribute, everything.
+fn destination(message: &RouteMessage) -> Option<IpNet> {
+    let named = message.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Destination(address) => to_ip(address.clone()),
+        _ => None,
+    });
+    let all: IpAddr = match message.header.address_family {
+        AddressFamily::Inet => std::net::Ipv4Addr::UNSPECIFIED.into(),
+        _ => std::net::Ipv6Addr::UNSPECIFIED.into(),
+    };
+    IpNet::new(named.unwrap_or(all), message.header.destination_prefix_length).ok()
 }
 
 fn route(message: RouteMessage) -> Option<Route> {
-    let (mut destination, mut via, mut link, mut tunnel) = (None, None, None, None);
+    let destination = destination(&message)?;
+    let (mut via, mut link, mut tunnel) = (None, None, None);
     for attribute in message.attributes {
         match attribute {
-            RouteAttribute::Destination(address) => destination = to_ip(address),
             RouteAttribute::Gateway(address) => via = to_ip(address),
             RouteAttribute::Oif(index) => link = Some(index),
             RouteAttribute::Encap(encap) => tunnel = Tunnel::read(&encap),
             _ => {}
         }
     }
-    let unspecified: IpAddr = match message.header.address_family {
-        AddressFamily::Inet => std::net::Ipv4Addr::UNSPECIFIED.into(),
-        _ => std::net::Ipv6Addr::UNSPECIFIED.into(),
-    };
-    let destination =
-        IpNet::new(destination.unwrap_or(unspecified), message.header.destination_prefix_length).ok()?;
     let onlink = message.header.flags.contains(RouteFlags::Onlink);
     Some(Route { destination, via, link: link?, onlink, tunnel })
 }

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use kilter_netlink::{
-    Family, Impairment, Listening, Masquerade, Neighbour, Netlink, Peer, Route, Veth, announce, ipv6, destroy_sockets,
+    Family, Impairment, Listening, Masquerade, Neighbour, Netlink, Peer, Refusal, Route, Veth, announce, ipv6, destroy_sockets,
     nftables, read_sysctl, settle, sysctl, sysctls,
 };
 use kilter_netns::NetNs;
@@ -153,6 +153,8 @@ async fn what_nobody_holds_is_unreachable_and_a_longer_prefix_wins() {
     assert_eq!(send("10.244.1.8:7000"), Err(std::io::ErrorKind::HostUnreachable));
     assert_eq!(send("10.244.1.7:7000"), Ok(()));
     assert_eq!(outer.routes(true).await.unwrap().len(), 1, "it is no route to anywhere");
+    let refused = Refusal { destination: "10.244.1.0/24".parse().unwrap(), kind: "unreachable" };
+    assert_eq!(outer.refusals().await.unwrap(), [refused]);
 }
 
 #[tokio::test]

@@ -72,9 +72,10 @@ fn name(kind: Kind, id: u32) -> std::io::Result<String> {
     Ok(String::from_utf8_lossy(&name[..end]).into_owned())
 }
 
-fn bpf<const N: usize>(command: u32, attribute: &mut [u32; N]) -> std::io::Result<i32> {
-    // SAFETY: `attribute` is a live array whose size in bytes is passed; commands used here write
-    // only into it and, for OBJ_GET_INFO_BY_FD, into the buffer whose address and length it holds.
+pub(crate) fn bpf<const N: usize>(command: u32, attribute: &mut [u32; N]) -> std::io::Result<i32> {
+    // SAFETY: `attribute` is a live array whose size in bytes is passed; commands used in this crate write
+    // only into it and, for OBJ_GET_INFO_BY_FD, into the buffer whose address and length it holds; what
+    // else it points to is only read, and lives during the call.
     let result = unsafe {
         libc::syscall(libc::SYS_bpf, command, attribute.as_mut_ptr(), size_of::<[u32; N]>() as libc::c_uint)
     };

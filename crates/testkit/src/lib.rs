@@ -6,6 +6,7 @@
 mod alone;
 mod bpf;
 mod corpus;
+mod intruder;
 mod manifest;
 mod mounts;
 mod namespaces;
@@ -17,6 +18,7 @@ mod wait;
 
 pub use alone::{Alone, alone};
 pub use corpus::corpus;
+pub use intruder::Intruder;
 pub use manifest::manifests;
 pub use mounts::{BpfFs, TempDir, cgroup2_root};
 pub use namespaces::TestNetNs;

@@ -28,13 +28,20 @@ pub struct Loaded {
     pub endpoints: Vec<Endpoint>,
     /// Connections whose verdict is cached.
     pub flows: Vec<Flow>,
+    /// Both directions of connections that are translated per packet.
+    #[serde(default)]
+    pub translations: Vec<Translation>,
     /// The node's links that are pods'.
     pub links: Vec<Link>,
     /// Permanent neighbours on these links.
     pub neighbours: Vec<Neighbour>,
     /// The kernel's own routes into the pod network.
     pub kernel_routes: Vec<Route>,
-    /// Settings of the node's namespace, by their name: sysctls and the masquerade rule.
+    /// Destinations in the pod network that the kernel refuses.
+    #[serde(default)]
+    pub refusals: Vec<Refusal>,
+    /// Settings of the node's namespace, by their name: sysctls, the masquerade rule and the rules
+    /// that say which table of routes is asked.
     pub settings: BTreeMap<String, String>,
     /// Programs at hooks that are not as they should be, in words.
     pub hooks: Vec<String>,
@@ -130,6 +137,15 @@ pub struct Route {
     pub tunnel: Option<u32>,
 }
 
+/// A destination that the kernel's routes refuse.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Refusal {
+    /// Address and prefix length of the destination.
+    pub to: (IpAddr, u8),
+    /// How, in the words of `ip route`: `unreachable`, `blackhole`, `prohibit`, `throw`.
+    pub kind: String,
+}
+
 /// A pod's link, as the data plane has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoint {
@@ -186,4 +202,15 @@ pub struct Flow {
     pub allowed: bool,
     /// Whether the next packet is decided by this entry, without asking policy again.
     pub current: bool,
+}
+
+/// One direction of a connection that is translated per packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Translation {
+    /// IP protocol.
+    pub protocol: u8,
+    /// Source and destination of its packets as they come.
+    pub from: (SocketAddr, SocketAddr),
+    /// Source and destination as they go on.
+    pub to: (SocketAddr, SocketAddr),
 }

@@ -216,6 +216,24 @@ fn a_cached_verdict_that_is_not_the_models_is_found() {
 }
 
 #[test]
+fn a_translation_that_leads_only_one_way_is_found() {
+    let shop = Shop::new("prove-nat");
+    let nat = MapHandle::from_pinned_path(shop.world.map("nat")).unwrap();
+    // struct tuple: two addresses, two ports, the protocol; struct nat begins with one.
+    let tuple = |source: u8, destination: u8, protocol: u8| {
+        let mapped = |last: u8| [[0; 10].as_slice(), &[0xff, 0xff, 10, 240, 0, last]].concat();
+        [mapped(source), mapped(destination), vec![0, 80, 0, 81, protocol, 0, 0, 0]].concat()
+    };
+    let becomes = |tuple: Vec<u8>| [tuple, vec![0; 16]].concat();
+    nat.update(&tuple(1, 2, 6), &becomes(tuple(3, 4, 6)), MapFlags::ANY).unwrap();
+    let found = shop.found(Subject::Flow);
+    let text = "10.240.0.1:80 -> 10.240.0.2:81 over TCP becomes 10.240.0.3:80 -> 10.240.0.4:81, and what comes back is not";
+    assert!(found.len() == 1 && found[0].what.contains(text), "{found:?}");
+    nat.delete(&tuple(1, 2, 6)).unwrap();
+    shop.assert_equal();
+}
+
+#[test]
 fn a_node_that_serves_is_proved_while_it_serves() {
     let shop = Shop::new("prove-live");
     talk(&shop.pods[0], &shop.pods[1], 8080);

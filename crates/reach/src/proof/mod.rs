@@ -77,12 +77,14 @@ pub fn prove(cluster: &Cluster, expected: &Expected, loaded: &Loaded) -> Proof {
     let mut proof = Proof { node: expected.node.clone(), ..Proof::default() };
     policy::rows(&view, &mut proof);
     policy::flows(&view, &mut proof);
+    network::translations(&view, &mut proof);
     network::services(&view, &mut proof);
     network::announced(&view, &mut proof);
     network::endpoints(&view, &mut proof);
     links::links(&view, &mut proof);
     links::neighbours(&view, &mut proof);
     network::routes(&view, &mut proof);
+    network::refusals(&view, &mut proof);
     network::settings(&view, &mut proof);
     network::hooks(&view, &mut proof);
     proof

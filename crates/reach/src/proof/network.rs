@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 use kilter_model::Protocol;
+use kilter_policy::ProtocolClass;
 use kilter_services::{Announcements, Compiler, Frontend, Scope};
 use kilter_wire::loaded::Route;
 
@@ -139,6 +140,42 @@ pub(super) fn endpoints(view: &View<'_>, proof: &mut Proof) {
     let used: BTreeSet<u32> = loaded.values().map(|it| it.link).collect();
     for link in links.values().filter(|link| !used.contains(&link.index)) {
         find(proof, Subject::Endpoint, format!("link {} is a pod's, and no endpoint row names it", link.name));
+    }
+}
+
+/// A translated connection has a row for each direction, and each leads back to the other.
+pub(super) fn translations(view: &View<'_>, proof: &mut Proof) {
+    let turned = |(source, destination): (SocketAddr, SocketAddr)| (destination, source);
+    let loaded: BTreeMap<_, _> = view.loaded.translations.iter().map(|it| ((it.protocol, it.from), it.to)).collect();
+    proof.compared.insert("translations", loaded.len() as u64);
+    for ((protocol, from), to) in &loaded {
+        let back = loaded.get(&(*protocol, turned(*to)));
+        if back.is_some_and(|back| *back == turned(*from)) {
+            continue;
+        }
+        let (what, protocol) = (format!("{} -> {}", from.0, from.1), ProtocolClass::of(*protocol));
+        let found = match back {
+            None => "and what comes back is not".to_owned(),
+            Some((source, destination)) => format!("and what comes back becomes {source} -> {destination}"),
+        };
+        find(proof, Subject::Flow, format!("{what} over {protocol} becomes {} -> {}, {found}", to.0, to.1));
+    }
+}
+
+/// The node's own blocks are refused where no pod has the address, and nothing else in the pod network is.
+pub(super) fn refusals(view: &View<'_>, proof: &mut Proof) {
+    let own = view.cluster.nodes().find(|node| *node.name == *view.expected.node);
+    let blocks = own.into_iter().flat_map(|node| &node.pod_cidrs);
+    let wanted: BTreeSet<(IpNet, &str)> = blocks.map(|block| (block.trunc(), "unreachable")).collect();
+    let rows = view.loaded.refusals.iter();
+    let loaded: BTreeSet<(IpNet, &str)> =
+        rows.filter_map(|it| Some((IpNet::new(it.to.0, it.to.1).ok()?, it.kind.as_str()))).collect();
+    for (to, _) in wanted.difference(&loaded) {
+        let what = format!("the kernel does not make {to} unreachable where no pod has the address");
+        find(proof, Subject::Route, what);
+    }
+    for (to, kind) in loaded.difference(&wanted) {
+        find(proof, Subject::Route, format!("the kernel has a route `{kind} {to}`, which should not be there"));
     }
 }
 

@@ -1,0 +1,33 @@
+use std::net::SocketAddr;
+
+use crate::Result;
+use crate::loader::address;
+use crate::maps::Maps;
+use crate::skel::types;
+
+/// One direction of a connection that is translated per packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Translation {
+    /// The IP protocol number.
+    pub protocol: u8,
+    /// Source and destination of its packets as they come.
+    pub from: (SocketAddr, SocketAddr),
+    /// Source and destination as they go on.
+    pub to: (SocketAddr, SocketAddr),
+}
+
+pub(crate) fn read(maps: &Maps) -> Result<Vec<Translation>> {
+    let row = |(key, row): (types::tuple, types::nat)| Translation {
+        protocol: key.protocol,
+        from: ends(&key),
+        to: ends(&row.to),
+    };
+    Ok(maps.nat.rows()?.into_iter().map(row).collect())
+}
+
+fn ends(tuple: &types::tuple) -> (SocketAddr, SocketAddr) {
+    (
+        SocketAddr::new(address(tuple.source), u16::from_be(tuple.source_port)),
+        SocketAddr::new(address(tuple.destination), u16::from_be(tuple.destination_port)),
+    )
+}
