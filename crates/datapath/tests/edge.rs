@@ -12,7 +12,7 @@ use kilter_datapath::{DropReason, SERVICE_PORTS};
 use kilter_model::{Direction, Protocol};
 use kilter_netns::NetNs;
 use kilter_policy::ClassId;
-use kilter_services::{Backend, Flags, Frontend, FrontendRow, Plan, Write};
+use kilter_services::{Backend, Flags, Frontend, FrontendRow, Plan, Weighted, Write};
 
 const NODE_PORT: u16 = 30_080;
 
@@ -548,7 +548,8 @@ fn a_client_outside_with_affinity_comes_back_to_its_backend_near_or_far() {
 /// Makes an address from outside stand for these backends, by the table that every node makes alike.
 fn put_table(node: &mut Node, at: IpAddr, port: u16, backends: &[(IpAddr, u16)]) {
     put(node, at, port, Protocol::Tcp, backends, Flags::default());
-    let all: Vec<Backend> = backends.iter().map(|(address, port)| Backend { address: *address, port: *port }).collect();
+    let weighted = |(address, port): &(IpAddr, u16)| Weighted { backend: Backend { address: *address, port: *port }, weight: 1 };
+    let all: Vec<Weighted> = backends.iter().map(weighted).collect();
     let table = kilter_services::maglev::table(&all);
     let frontend = Frontend::outside(at, port, Protocol::Tcp);
     let row = node.datapath().read_services().unwrap().frontends[&frontend];

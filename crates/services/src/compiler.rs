@@ -2,10 +2,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use kilter_model::{Change, Cluster, NamespacedName, Node, Uid};
+use kilter_model::{Change, Cluster, NamespacedName, Node, Pod, Uid};
 
+use crate::index::Index;
+use crate::rows::Rows;
 use crate::select::{self, Wanted};
-use crate::{CHUNK, Frontend, FrontendRow, Plan, Scope, Tables, Write, maglev};
+use crate::{Frontend, Plan, Tables, Write, weight};
 
 /// Keeps the Service rows of a node in step with a cluster. A change costs what its Service is
 /// worth, however many others there are.
@@ -89,11 +91,24 @@ impl Compiler {
         if !self.primed || moved {
             return cluster.services().map(|it| it.name.clone()).collect();
         }
-        let changed = changes.iter().filter_map(|it| match it {
-            Change::Service(name) => Some(name.clone()),
-            _ => None,
-        });
-        changed.collect()
+        let mut changed = BTreeSet::new();
+        for change in changes {
+            match change {
+                Change::Service(name) => drop(changed.insert(name.clone())),
+                Change::Pod(uid, before) => changed.extend(self.weighed_anew(cluster.pod(uid), before.as_deref())),
+                _ => {}
+            }
+        }
+        changed
+    }
+
+    /// The Services with an endpoint whose weight is another now.
+    fn weighed_anew(&self, now: Option<&Pod>, before: Option<&Pod>) -> BTreeSet<NamespacedName> {
+        if now.map_or(1, weight::of_pod) == before.map_or(1, weight::of_pod) {
+            return BTreeSet::new();
+        }
+        let addresses = now.into_iter().chain(before).flat_map(|pod| &pod.addresses);
+        addresses.flat_map(|address| self.named.owners(address)).cloned().collect()
     }
 
     /// Pods of this node, and those that have gone from it.
@@ -163,51 +178,32 @@ impl Compiler {
     /// Plans what brings one frontend in step.
     fn write_frontend(&mut self, frontend: Frontend, plan: &mut Plan) {
         let owner = self.claims.first(&frontend);
-        let wanted = owner.and_then(|owner| self.wanted.get(owner)?.get(&frontend));
+        let wanted = owner.and_then(|owner| self.wanted.get(owner)?.get(&frontend)).map(|it| Rows::of(&frontend, it));
         let row = self.tables.frontends.get(&frontend).copied();
-        if let (Some(row), Some(wanted)) = (row, wanted) {
-            let backends = self.tables.backends_of(&frontend);
-            let counted = row.count as usize == wanted.backends.len();
-            let same_backends = counted && backends.as_ref() == Some(&wanted.backends);
-            let has_table = self.tables.table_of(&row).len() == row.places as usize
-                && (frontend.scope == Scope::Inside || row.places as usize == maglev::size(wanted.backends.len()));
-            let same_clients = self.tables.sources_of(row.revision) == wanted.sources.clone().unwrap_or_default();
-            if same_backends && same_clients && has_table && (row.flags, row.affinity) == (wanted.flags, wanted.affinity) {
-                return;
-            }
+        if let (Some(row), Some(wanted)) = (row, &wanted)
+            && *wanted == Rows::found(&self.tables, &frontend, &row)
+        {
+            return;
         }
         if let Some(wanted) = wanted {
             self.last_revision += 1;
-            let revision = self.last_revision;
-            let mut count = 0;
-            for backend in &wanted.backends {
-                plan.prepare.push(Write::PutBackend { revision, slot: count, backend: *backend });
-                count += 1;
-            }
-            let ranges = wanted.sources.iter().flatten();
-            plan.prepare.extend(ranges.map(|range| Write::PutSource { revision, range: *range }));
-            // Who connects inside is sent anywhere: one node chooses, and only once.
-            let table = if frontend.scope == Scope::Outside { maglev::table(&wanted.backends) } else { Vec::new() };
-            let places = table.len() as u32;
-            for (chunk, part) in (0u32..).zip(table.chunks(CHUNK)) {
-                let mut slots = [0; CHUNK];
-                slots[..part.len()].copy_from_slice(part);
-                plan.prepare.push(Write::PutChunk { revision, chunk, slots });
-            }
-            let Wanted { flags, affinity, .. } = *wanted;
-            let row = FrontendRow { revision, count, flags, affinity, places };
+            let row = wanted.write(self.last_revision, &mut plan.prepare);
             plan.switch.push(Write::PutFrontend { frontend, row });
         } else if row.is_some() {
             plan.switch.push(Write::DeleteFrontend { frontend });
         }
         if let Some(row) = row {
-            let slots = self.tables.backends.range((row.revision, 0)..=(row.revision, u32::MAX));
-            plan.retire.extend(slots.map(|(&(revision, slot), _)| Write::DeleteBackend { revision, slot }));
-            let chunks = self.tables.chunks.range((row.revision, 0)..=(row.revision, u32::MAX));
-            plan.retire.extend(chunks.map(|(&(revision, chunk), _)| Write::DeleteChunk { revision, chunk }));
-            let (revision, ranges) = (row.revision, self.tables.sources_of(row.revision).into_iter());
-            plan.retire.extend(ranges.map(|range| Write::DeleteSource { revision, range }));
+            self.retire(row.revision, &mut plan.retire);
         }
+    }
+
+    fn retire(&self, revision: u32, retire: &mut Vec<Write>) {
+        let slots = self.tables.backends.range((revision, 0)..=(revision, u32::MAX));
+        retire.extend(slots.map(|(&(revision, slot), _)| Write::DeleteBackend { revision, slot }));
+        let chunks = self.tables.chunks.range((revision, 0)..=(revision, u32::MAX));
+        retire.extend(chunks.map(|(&(revision, chunk), _)| Write::DeleteChunk { revision, chunk }));
+        let ranges = self.tables.sources_of(revision).into_iter();
+        retire.extend(ranges.map(|range| Write::DeleteSource { revision, range }));
     }
 
     /// Backends found that no frontend names.
@@ -219,49 +215,5 @@ impl Compiler {
         retire.extend(orphans.map(|&(revision, chunk)| Write::DeleteChunk { revision, chunk }));
         let orphans = self.tables.sources.iter().filter(|(revision, _)| !used.contains(revision));
         retire.extend(orphans.map(|&(revision, range)| Write::DeleteSource { revision, range }));
-    }
-}
-
-/// Who has to do with a thing, and with which things somebody has to do.
-#[derive(Debug)]
-struct Index<O, T> {
-    owners: BTreeMap<T, BTreeSet<O>>,
-    things: BTreeMap<O, BTreeSet<T>>,
-}
-
-impl<O, T> Default for Index<O, T> {
-    fn default() -> Self {
-        Self { owners: BTreeMap::new(), things: BTreeMap::new() }
-    }
-}
-
-impl<O: Ord + Clone, T: Ord + Copy> Index<O, T> {
-    /// Sets the things of one; returns those that came and those that went.
-    fn set(&mut self, owner: &O, now: BTreeSet<T>) -> Vec<T> {
-        let before = self.things.remove(owner).unwrap_or_default();
-        let changed: Vec<T> = before.symmetric_difference(&now).copied().collect();
-        for thing in &changed {
-            let owners = self.owners.entry(*thing).or_default();
-            if now.contains(thing) {
-                owners.insert(owner.clone());
-            } else {
-                owners.remove(owner);
-            }
-            if owners.is_empty() {
-                self.owners.remove(thing);
-            }
-        }
-        if !now.is_empty() {
-            self.things.insert(owner.clone(), now);
-        }
-        changed
-    }
-
-    fn owners(&self, thing: &T) -> impl Iterator<Item = &O> {
-        self.owners.get(thing).into_iter().flatten()
-    }
-
-    fn first(&self, thing: &T) -> Option<&O> {
-        self.owners.get(thing)?.first()
     }
 }

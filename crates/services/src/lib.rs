@@ -9,12 +9,16 @@
 mod compiler;
 mod announce;
 mod departures;
+mod index;
 pub mod maglev;
 mod nearness;
+mod rows;
 mod select;
 mod tables;
+mod weight;
 
 pub use announce::{Announcements, owner};
 pub use compiler::Compiler;
 pub use departures::{Departures, Remote};
 pub use tables::{Backend, CHUNK, Flags, Frontend, FrontendRow, Plan, Scope, Tables, Write};
+pub use weight::{HEAVIEST, WEIGHT_LABEL, Weighted};

@@ -7,10 +7,10 @@ use kilter_model::{
 };
 
 use crate::nearness::Nearness;
-use crate::{Backend, Flags, Frontend};
+use crate::{Backend, Flags, Frontend, Weighted, weight};
 
 /// The backends of one frontend, sorted and without doubles.
-pub(crate) type Backends = Vec<Backend>;
+pub(crate) type Backends = Vec<Weighted>;
 
 /// What a frontend is to lead to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -79,12 +79,12 @@ impl Selection<'_> {
         let ready = endpoints.iter().map(|(endpoint, _)| *endpoint).filter(|it| it.ready);
         let zone = self.cluster.node(self.node).and_then(Node::zone);
         let nearness = Nearness::recommended(ready, self.node, zone);
-        choose(endpoints.iter().filter(|(it, _)| !it.ready || nearness.includes(it)))
+        choose(self.cluster, endpoints.iter().filter(|(it, _)| !it.ready || nearness.includes(it)))
     }
 
     fn own(&self, port: &ServicePort, ipv4: bool) -> Backends {
         let is_own = |it: &Endpoint| it.node.as_deref() == Some(self.node);
-        choose(self.endpoints(port, ipv4).iter().filter(|(it, _)| is_own(it)))
+        choose(self.cluster, self.endpoints(port, ipv4).iter().filter(|(it, _)| is_own(it)))
     }
 
     /// Endpoints of one family, with their numbers for a port of the Service.
@@ -150,7 +150,8 @@ pub(crate) fn host_ports(cluster: &Cluster, pod: &Pod, node: &str) -> BTreeMap<F
             if address.is_ipv4() != own.is_ipv4() {
                 continue;
             }
-            let backends = vec![Backend { address: *own, port: port.port }];
+            let backend = Backend { address: *own, port: port.port };
+            let backends = vec![Weighted { backend, weight: 1 }];
             let flags = Flags { own_node: address.is_unspecified(), ..Flags::default() };
             let inside = Frontend::inside(address, host.port, port.protocol);
             let outside = Frontend::outside(address, host.port, port.protocol);
@@ -173,18 +174,19 @@ pub(crate) fn named_addresses(cluster: &Cluster, service: &NamespacedName) -> BT
 
 /// The ready endpoints; where there is none, those that are terminating but still serve
 /// (KEP-1669: a rollout of a single replica then loses no connection).
-fn choose<'a>(endpoints: impl Iterator<Item = &'a (&'a Endpoint, u16)>) -> Backends {
-    let (mut ready, mut last_resort) = (BTreeSet::new(), BTreeSet::new());
+fn choose<'a>(cluster: &Cluster, endpoints: impl Iterator<Item = &'a (&'a Endpoint, u16)>) -> Backends {
+    let (mut ready, mut last_resort) = (BTreeMap::new(), BTreeMap::new());
     for (endpoint, port) in endpoints {
         let backend = Backend { address: endpoint.address, port: *port };
+        let weight = weight::of_endpoint(cluster, endpoint);
         if endpoint.ready {
-            ready.insert(backend);
+            ready.insert(backend, weight);
         } else if endpoint.serving && endpoint.terminating {
-            last_resort.insert(backend);
+            last_resort.insert(backend, weight);
         }
     }
     let chosen = if ready.is_empty() { last_resort } else { ready };
-    chosen.into_iter().collect()
+    chosen.into_iter().map(|(backend, weight)| Weighted { backend, weight }).collect()
 }
 
 /// Whether an address can be an endpoint's at all. Loopback and link-local addresses would be the

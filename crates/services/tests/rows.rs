@@ -7,7 +7,7 @@ use kilter_model::{
     Change, Cluster, Endpoint, EndpointPort, EndpointSlice, Event, Exposure, Hints, Locality, NamespacedName, Node, Origin,
     Protocol, Service, ServicePort, ServiceType, TargetPort,
 };
-use kilter_services::{Backend, Compiler, Frontend, Plan, Tables};
+use kilter_services::{Backend, Compiler, Frontend, Plan, Tables, Weighted};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
@@ -185,6 +185,7 @@ fn clients_from_outside_are_sent_by_a_table_and_those_inside_by_chance() {
     let outside = Frontend::outside([0, 0, 0, 0].into(), 30080, Protocol::Tcp);
     let table = |compiler: &Compiler| compiler.tables().table_of(&compiler.tables().frontends[&outside]);
     let all = compiler.tables().backends_of(&outside).unwrap();
+    let all: Vec<Weighted> = all.into_iter().map(|backend| Weighted { backend, weight: 1 }).collect();
     assert_eq!(table(&compiler), kilter_services::maglev::table(&all));
     let inside = compiler.tables().frontends.iter().filter(|(it, _)| **it != outside);
     assert!(inside.clone().count() == 2 && inside.clone().all(|(_, row)| row.places == 0));

@@ -8,6 +8,7 @@ mod manifests;
 mod server;
 mod slices;
 pub mod soak;
+mod spread;
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Instant;
@@ -63,6 +64,7 @@ pub fn run(options: &Options, progress: &mut dyn FnMut(&str)) -> Result<Report> 
         labs.push(runtime.block_on(Lab::of(&count.to_string(), &manifests::manifests(*count, moving)))?);
     }
     let mut figures = latencies(options, &labs, progress)?;
+    figures.extend(spread());
     let (Some(count), Some(largest)) = (options.counts.last(), labs.last()) else { return Ok(Report::default()) };
     figures.extend(kept(largest, *count)?);
     figures.extend(changes(&runtime, largest, (*count, options.runs), progress)?);
@@ -87,6 +89,11 @@ fn latencies(options: &Options, labs: &[Lab], progress: &mut dyn FnMut(&str)) ->
     let works = vec![Work::TcpKeepAlive, Work::TcpNewConnection];
     let plan = Plan { runs: options.runs, works, ..Plan::default() };
     engine::measure(BENCH, &subjects, &plan, progress)
+}
+
+/// Which clients move when an endpoint goes.
+fn spread() -> impl Iterator<Item = Figure> {
+    spread::COUNTS.into_iter().filter_map(|count| single(&format!("moved one-of-{count}-goes"), "kilter", "%", spread::moved(count)))
 }
 
 /// What the process of a node keeps.
@@ -194,6 +201,9 @@ fn notes() -> Vec<String> {
             "endpoint-change: from before the request to the API to the first answer of the pod that the slice \
              leads to; under-churn: {CHURN} slices of other Services change a second beside it"
         ),
+        "moved: of the clients from outside whose endpoint stays, those that are sent to another all the same; each run \
+         lets another endpoint go"
+            .into(),
         "rules-loaded, rules-changed: nft and iptables-restore alone, all rules and one Service's; a kube-proxy \
          takes the time of its own watches and sync period besides"
             .into(),

@@ -26,7 +26,8 @@ pub(super) fn services(view: &View<'_>, proof: &mut Proof) {
     proof.compared.insert("Service ports", loaded.len() as u64);
     for (at, row) in wanted {
         let all = compiler.tables().backends_of(at).unwrap_or_default();
-        let wanted: BTreeSet<SocketAddr> = all.into_iter().map(|it| SocketAddr::new(it.address, it.port)).collect();
+        let slots: Vec<SocketAddr> = all.into_iter().map(|it| SocketAddr::new(it.address, it.port)).collect();
+        let wanted: BTreeSet<SocketAddr> = slots.iter().copied().collect();
         let Some(found) = loaded.get(at) else {
             let what = format!("{at} has no row, and should lead to {}", list(&wanted));
             find(proof, Subject::Service, what);
@@ -40,6 +41,8 @@ pub(super) fn services(view: &View<'_>, proof: &mut Proof) {
             let there = found.backends.len();
             let what = format!("{at} counts {} backends, of which {there} are there", found.count);
             find(proof, Subject::Service, what);
+        } else if sorted(&found.backends) != sorted(&slots) {
+            find(proof, Subject::Service, format!("{at} leads to its backends by other weights than it should"));
         } else if found.flags != row.flags.to_string() {
             let what = format!("{at} is marked ({}), and should be ({})", found.flags, row.flags);
             find(proof, Subject::Service, what);
@@ -55,6 +58,13 @@ pub(super) fn services(view: &View<'_>, proof: &mut Proof) {
     for at in loaded.keys().filter(|at| !wanted.contains_key(at)) {
         find(proof, Subject::Service, format!("{at} has a row, and no Service has this port"));
     }
+}
+
+/// With those that occur several times, by their weight.
+fn sorted(backends: &[SocketAddr]) -> Vec<SocketAddr> {
+    let mut sorted = backends.to_vec();
+    sorted.sort_unstable();
+    sorted
 }
 
 /// How the clients that a frontend serves differ from those that it should.
