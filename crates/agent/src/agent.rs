@@ -24,7 +24,7 @@ use crate::health::{self, Health};
 use crate::ipam::{Stage, Store};
 use crate::observe::Observer;
 use crate::rows::Rows;
-use crate::updates::Updates;
+use crate::updates::{Follower, Updates};
 use crate::view::View;
 use crate::wiring::{Locks, Wiring};
 use crate::{Config, adopt, closer, cni_server, host, observe, overlay, reaper};
@@ -76,7 +76,8 @@ impl Agent {
 
         let (closer, closings) = std::sync::mpsc::channel();
         let (checks, health) = watch::channel(health::Checks::default());
-        let channels = Channels { applied, observers: observers.clone(), reaper: reaper.clone(), closer, checks };
+        let follower = updates.follower();
+        let channels = Channels { applied, observers: observers.clone(), reaper: reaper.clone(), closer, checks, follower };
         let (deciding, prepared) = decide(config, channels, commands)?;
         let (events, mtu) = prepared.await.context("BUG: the engine ended without a word")??;
         let reaping = reap(doomed, engine.clone(), stop.clone())?;
@@ -260,6 +261,7 @@ struct Channels {
     reaper: mpsc::UnboundedSender<Leaving>,
     closer: std::sync::mpsc::Sender<Closing>,
     checks: watch::Sender<health::Checks>,
+    follower: Follower,
 }
 
 /// Prepares the node and opens everything, on the engine's thread.
@@ -324,6 +326,7 @@ fn open(config: Config, channels: Channels) -> Result<(Engine, EventSource, u32)
         announcer,
         health,
         departures,
+        follower: channels.follower,
         departed: BTreeSet::new(),
         rows_pending: true,
         routes_pending: true,

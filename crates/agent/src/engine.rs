@@ -27,6 +27,7 @@ use crate::health::Health;
 use crate::ipam::{Reservation, Stage};
 use crate::observe::Observer;
 use crate::rows::Rows;
+use crate::updates::Follower;
 use crate::view::{Known, View};
 use crate::routes;
 
@@ -53,6 +54,7 @@ pub struct Engine {
     pub(crate) announcer: Announcer,
     pub(crate) health: Health,
     pub(crate) departures: Departures,
+    pub(crate) follower: Follower,
     /// Backends that went while the kernel could not be brought in step.
     pub(crate) departed: BTreeSet<Remote>,
     /// Whether rows are to be written although nothing changed: at first, and after a failure.
@@ -146,9 +148,9 @@ impl Engine {
         if !changes.is_empty() || self.rows_pending {
             self.rows_pending = true;
             self.departed.extend(self.departures.update(self.view.cluster(), &changes));
-            self.rows
-                .update(self.view.cluster(), &changes, &mut self.datapath)
-                .map_err(|error| Refusal::later("the rows cannot be loaded", chain(&error)))?;
+            let written = self.rows.update(self.view.cluster(), &changes, &mut self.datapath);
+            (self.follower)(self.view.cluster(), &changes);
+            written.map_err(|error| Refusal::later("the rows cannot be loaded", chain(&error)))?;
             self.rows_pending = false;
             self.close_departed();
         }

@@ -52,10 +52,8 @@ impl Health {
             self.primed = true;
             cluster.services().for_each(|service| self.refresh(cluster, &service.name));
         }
-        for change in changes {
-            if let Change::Service(name) = change {
-                self.refresh(cluster, name);
-            }
+        for name in changes.iter().flat_map(Change::services) {
+            self.refresh(cluster, name);
         }
         let checks = self.by_service.iter().rev().map(|(service, (port, endpoints))| {
             (*port, Check { service: service.clone(), endpoints: *endpoints })

@@ -44,4 +44,4 @@ pub use engine::Applied;
 pub use loaded::{expected_links, expected_settings};
 pub use overlay::{VNI, pod_mtu};
 pub use routes::wanted as expected_routes;
-pub use updates::Updates;
+pub use updates::{Follower, Updates};

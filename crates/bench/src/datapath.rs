@@ -47,7 +47,7 @@ pub fn run(options: Options, progress: &mut dyn FnMut(&str)) -> Result<Report> {
         for count in options.service_counts {
             for mode in [Mode::Nftables, Mode::Iptables] {
                 progress(&format!("load {count} Services {}", mode.subject()));
-                subjects.push(through_service(lab, mode, count)?);
+                subjects.push(through_service(lab, mode, count)?.0);
             }
         }
     }
@@ -76,8 +76,9 @@ pub(crate) fn plain(lab: &mut Lab) -> Result<Vec<Subject>> {
     ])
 }
 
-/// A node of its own for each rule set: rules and connection tracking cost every packet they see.
-pub(crate) fn through_service(lab: &mut Lab, mode: Mode, count: usize) -> Result<Subject> {
+/// A node of its own for each rule set: rules and connection tracking cost every packet they see. Also the node's
+/// place in the lab.
+pub(crate) fn through_service(lab: &mut Lab, mode: Mode, count: usize) -> Result<(Subject, usize)> {
     let node = lab.add_node()?;
     let client = lab.add_pod(node)?;
     let server = lab.add_pod(node)?;
@@ -85,7 +86,7 @@ pub(crate) fn through_service(lab: &mut Lab, mode: Mode, count: usize) -> Result
     let measured = Service { protocols: &["tcp", "udp"], frontend: FRONTEND, backends };
     mode.load(lab.node(node), &services(count, &measured))?;
     let target = Target { connect_to: FRONTEND.into(), ..target(&client, &server) };
-    Ok(subject(mode.subject(), &format!("service-of-{count}"), target))
+    Ok((subject(mode.subject(), &format!("service-of-{count}"), target), node))
 }
 
 fn subject(name: &str, path: &str, target: Target) -> Subject {

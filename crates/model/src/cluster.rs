@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -60,6 +60,25 @@ pub enum Change {
     Ingress(NamespacedName),
     /// This Service, or its endpoints, came, went or changed.
     Service(NamespacedName),
+    /// A slice of endpoints went over from one Service to another: its label says so now.
+    SliceMoved {
+        /// Whose it was.
+        from: NamespacedName,
+        /// Whose it is.
+        to: NamespacedName,
+    },
+}
+
+impl Change {
+    /// The Services that came, went or changed, or whose endpoints did.
+    pub fn services(&self) -> impl Iterator<Item = &NamespacedName> {
+        let (one, other) = match self {
+            Change::Service(name) => (Some(name), None),
+            Change::SliceMoved { from, to } => (Some(from), Some(to)),
+            _ => (None, None),
+        };
+        one.into_iter().chain(other)
+    }
 }
 
 /// The state of one cluster. Events go in, changes come out; keyed and ordered, so that equal
@@ -68,14 +87,15 @@ pub enum Change {
 pub struct Cluster {
     namespaces: BTreeMap<Arc<str>, Namespace>,
     nodes: BTreeMap<Arc<str>, Node>,
-    pods: BTreeMap<Uid, Pod>,
+    // In boxes is what a cluster has thousands of: half of the room in a tree's nodes is empty.
+    pods: BTreeMap<Uid, Box<Pod>>,
     policies: BTreeMap<NamespacedName, NetworkPolicy>,
     cluster_policies: BTreeMap<Arc<str>, ClusterNetworkPolicy>,
-    services: BTreeMap<NamespacedName, Service>,
+    services: BTreeMap<NamespacedName, Box<Service>>,
     ingresses: BTreeMap<NamespacedName, Ingress>,
-    slices: BTreeMap<NamespacedName, EndpointSlice>,
-    /// The slices of each Service, by name: a namespace may have thousands.
-    slices_by_service: BTreeMap<NamespacedName, BTreeSet<NamespacedName>>,
+    slices: BTreeMap<NamespacedName, Box<EndpointSlice>>,
+    /// The slices of each Service, sorted: a namespace may have thousands, and most Services have one.
+    slices_by_service: BTreeMap<NamespacedName, Vec<NamespacedName>>,
 }
 
 impl Cluster {
@@ -97,9 +117,10 @@ impl Cluster {
             Event::NamespaceGone(k) => self.namespaces.remove(&k).map(|_| Change::Namespace(k)),
             Event::Node(it) => set(&mut self.nodes, it.name.clone(), it).map(|(k, _)| Change::Node(k)),
             Event::NodeGone(k) => self.nodes.remove(&k).map(|_| Change::Node(k)),
-            Event::Pod(it) => set(&mut self.pods, it.uid.clone(), it)
-                .map(|(k, before)| Change::Pod(k, before.map(Box::new))),
-            Event::PodGone(k) => self.pods.remove(&k).map(|before| Change::Pod(k, Some(Box::new(before)))),
+            Event::Pod(it) => {
+                set(&mut self.pods, it.uid.clone(), Box::new(it)).map(|(k, before)| Change::Pod(k, before))
+            }
+            Event::PodGone(k) => self.pods.remove(&k).map(|before| Change::Pod(k, Some(before))),
             Event::NetworkPolicy(it) => {
                 set(&mut self.policies, it.name.clone(), it).map(|(k, _)| Change::NetworkPolicy(k))
             }
@@ -110,20 +131,12 @@ impl Cluster {
                 self.cluster_policies.remove(&k).map(|_| Change::ClusterNetworkPolicy(k))
             }
             Event::Service(it) => {
-                set(&mut self.services, it.name.clone(), it).map(|(k, _)| Change::Service(k))
+                set(&mut self.services, it.name.clone(), Box::new(it)).map(|(k, _)| Change::Service(k))
             }
             Event::ServiceGone(k) => self.services.remove(&k).map(|_| Change::Service(k)),
             Event::Ingress(it) => set(&mut self.ingresses, it.name.clone(), it).map(|(k, _)| Change::Ingress(k)),
             Event::IngressGone(k) => self.ingresses.remove(&k).map(|_| Change::Ingress(k)),
-            Event::EndpointSlice(it) => {
-                let service = it.service.clone();
-                let (name, before) = set(&mut self.slices, it.name.clone(), it)?;
-                if let Some(before) = before {
-                    self.forget_slice(&before);
-                }
-                self.slices_by_service.entry(service.clone()).or_default().insert(name);
-                Some(Change::Service(service))
-            }
+            Event::EndpointSlice(it) => self.set_slice(it),
             Event::EndpointSliceGone(k) => {
                 let before = self.slices.remove(&k)?;
                 self.forget_slice(&before);
@@ -132,12 +145,30 @@ impl Cluster {
         }
     }
 
+    fn set_slice(&mut self, mut slice: EndpointSlice) -> Option<Change> {
+        // Read one by one, a list has room for more.
+        slice.endpoints.shrink_to_fit();
+        let to = slice.service.clone();
+        let (name, before) = set(&mut self.slices, slice.name.clone(), Box::new(slice))?;
+        let from = before.filter(|before| before.service != to);
+        if let Some(before) = &from {
+            self.forget_slice(before);
+        }
+        let slices = self.slices_by_service.entry(to.clone()).or_insert_with(|| Vec::with_capacity(1));
+        if let Err(at) = slices.binary_search(&name) {
+            slices.insert(at, name);
+        }
+        match from {
+            Some(before) => Some(Change::SliceMoved { from: before.service, to }),
+            None => Some(Change::Service(to)),
+        }
+    }
+
     fn forget_slice(&mut self, slice: &EndpointSlice) {
-        if let Some(slices) = self.slices_by_service.get_mut(&slice.service) {
-            slices.remove(&slice.name);
-            if slices.is_empty() {
-                self.slices_by_service.remove(&slice.service);
-            }
+        let Some(slices) = self.slices_by_service.get_mut(&slice.service) else { return };
+        slices.retain(|name| *name != slice.name);
+        if slices.is_empty() {
+            self.slices_by_service.remove(&slice.service);
         }
     }
 
@@ -163,12 +194,12 @@ impl Cluster {
 
     /// All pods, by UID.
     pub fn pods(&self) -> impl Iterator<Item = &Pod> {
-        self.pods.values()
+        self.pods.values().map(Box::as_ref)
     }
 
     /// A pod by UID.
     pub fn pod(&self, uid: &str) -> Option<&Pod> {
-        self.pods.get(uid)
+        self.pods.get(uid).map(Box::as_ref)
     }
 
     /// The pod that holds an address in the pod network, if one does. O(pods): for questions and
@@ -208,12 +239,12 @@ impl Cluster {
 
     /// All Services, by name.
     pub fn services(&self) -> impl Iterator<Item = &Service> {
-        self.services.values()
+        self.services.values().map(Box::as_ref)
     }
 
     /// A Service by name.
     pub fn service(&self, name: &NamespacedName) -> Option<&Service> {
-        self.services.get(name)
+        self.services.get(name).map(Box::as_ref)
     }
 
     /// All Ingresses, by name.
@@ -223,13 +254,13 @@ impl Cluster {
 
     /// All endpoint slices, by name.
     pub fn slices(&self) -> impl Iterator<Item = &EndpointSlice> {
-        self.slices.values()
+        self.slices.values().map(Box::as_ref)
     }
 
     /// The endpoint slices of one Service, by name.
     pub fn slices_of(&self, service: &NamespacedName) -> impl Iterator<Item = &EndpointSlice> {
         let names = self.slices_by_service.get(service).into_iter().flatten();
-        names.map(|name| &self.slices[name])
+        names.map(|name| &*self.slices[name])
     }
 }
 
@@ -287,7 +318,10 @@ mod tests {
             cluster.slices_of(&NamespacedName::new("a", service)).map(|s| s.name.to_string()).collect()
         };
         assert_eq!(found(&cluster, "web"), ["a/web-1", "a/web-2"]);
-        cluster.apply(slice("a", "web-2", "db"));
+        let [web, db] = ["web", "db"].map(|name| NamespacedName::new("a", name));
+        let moved = cluster.apply(slice("a", "web-2", "db")).unwrap();
+        assert_eq!(moved, Change::SliceMoved { from: web.clone(), to: db.clone() });
+        assert!(moved.services().eq([&web, &db]), "both have other endpoints now");
         cluster.apply(Event::EndpointSliceGone(NamespacedName::new("a", "db-1")));
         assert_eq!((found(&cluster, "web"), found(&cluster, "db")), (vec!["a/web-1".into()], vec!["a/web-2".into()]));
         let fresh = Cluster::from_events([

@@ -168,7 +168,7 @@ impl Compiler {
                 }
                 Change::ClusterNetworkPolicy(_) => dirty.cluster_policies = true,
                 Change::Node(_) => dirty.nodes = true,
-                Change::Service(_) | Change::Ingress(_) => {}
+                Change::Service(_) | Change::SliceMoved { .. } | Change::Ingress(_) => {}
             }
         }
         for uid in pods {

@@ -87,10 +87,8 @@ impl Announcements {
             cluster.services().for_each(|service| self.refresh(cluster, &service.name));
             return;
         }
-        for change in changes {
-            if let Change::Service(name) = change {
-                self.refresh(cluster, name);
-            }
+        for name in changes.iter().flat_map(Change::services) {
+            self.refresh(cluster, name);
         }
     }
 

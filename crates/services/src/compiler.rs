@@ -18,8 +18,8 @@ pub struct Compiler {
     /// The zone of the node, which some choices rest on.
     zone: Option<Arc<str>>,
     tables: Tables,
-    /// The frontends that each asks for.
-    wanted: BTreeMap<Owner, BTreeMap<Frontend, Wanted>>,
+    /// The frontends that each asks for, sorted.
+    wanted: BTreeMap<Owner, Box<[(Frontend, Wanted)]>>,
     /// Who asks for a frontend; the first has it, Services before pods.
     claims: Index<Owner, Frontend>,
     /// Whose cluster IP an address is.
@@ -93,10 +93,9 @@ impl Compiler {
         }
         let mut changed = BTreeSet::new();
         for change in changes {
-            match change {
-                Change::Service(name) => drop(changed.insert(name.clone())),
-                Change::Pod(uid, before) => changed.extend(self.weighed_anew(cluster.pod(uid), before.as_deref())),
-                _ => {}
+            changed.extend(change.services().cloned());
+            if let Change::Pod(uid, before) = change {
+                changed.extend(self.weighed_anew(cluster.pod(uid), before.as_deref()));
             }
         }
         changed
@@ -171,14 +170,14 @@ impl Compiler {
         if now.is_empty() {
             self.wanted.remove(&owner);
         } else {
-            self.wanted.insert(owner, now);
+            self.wanted.insert(owner, now.into_iter().collect());
         }
     }
 
     /// Plans what brings one frontend in step.
     fn write_frontend(&mut self, frontend: Frontend, plan: &mut Plan) {
         let owner = self.claims.first(&frontend);
-        let wanted = owner.and_then(|owner| self.wanted.get(owner)?.get(&frontend)).map(|it| Rows::of(&frontend, it));
+        let wanted = owner.and_then(|owner| self.wanted_by(owner, &frontend)).map(|it| Rows::of(&frontend, it));
         let row = self.tables.frontends.get(&frontend).copied();
         if let (Some(row), Some(wanted)) = (row, &wanted)
             && *wanted == Rows::found(&self.tables, &frontend, &row)
@@ -195,6 +194,12 @@ impl Compiler {
         if let Some(row) = row {
             self.retire(row.revision, &mut plan.retire);
         }
+    }
+
+    fn wanted_by(&self, owner: &Owner, frontend: &Frontend) -> Option<&Wanted> {
+        let all = self.wanted.get(owner)?;
+        let at = all.binary_search_by_key(frontend, |(it, _)| *it).ok()?;
+        Some(&all[at].1)
     }
 
     fn retire(&self, revision: u32, retire: &mut Vec<Write>) {

@@ -8,6 +8,9 @@ use crate::{Backend, Tables};
 /// The other end of a socket: a backend, and the protocol in which it served.
 pub type Remote = (Protocol, Backend);
 
+/// Endpoints that serve, sorted, and whose pod each is: mostly few, where a tree would be mostly room.
+type Serving = Box<[(Remote, Option<Uid>)]>;
+
 /// Notices backends that have gone for good, so that sockets which still talk to them can be closed:
 /// a socket keeps the backend that it was given when it connected.
 ///
@@ -19,7 +22,7 @@ pub struct Departures {
     /// What served when a former process ended; `None` once that has been compared.
     former: Option<BTreeSet<Remote>>,
     /// The endpoints of each Service that serve, and whose pod each is.
-    serving: BTreeMap<NamespacedName, BTreeMap<Remote, Option<Uid>>>,
+    serving: BTreeMap<NamespacedName, Serving>,
     /// How many Services lead to an endpoint.
     leads: BTreeMap<Remote, u32>,
     /// Endpoints without a Service, of pods that are there still.
@@ -48,16 +51,15 @@ impl Departures {
         }
         let mut gone = BTreeSet::new();
         for change in changes {
-            match change {
-                Change::Service(name) => {
-                    for (remote, pod) in self.look(cluster, name) {
-                        self.left(cluster, remote, pod, &mut gone);
-                    }
+            for name in change.services() {
+                for (remote, pod) in self.look(cluster, name) {
+                    self.left(cluster, remote, pod, &mut gone);
                 }
-                Change::Pod(uid, _) if !is_there(cluster, uid) => {
-                    gone.extend(self.lingering.remove(uid).unwrap_or_default());
-                }
-                _ => {}
+            }
+            if let Change::Pod(uid, _) = change
+                && !is_there(cluster, uid)
+            {
+                gone.extend(self.lingering.remove(uid).unwrap_or_default());
             }
         }
         // Some other Service may lead there by now.
@@ -79,17 +81,18 @@ impl Departures {
     }
 
     /// Takes over who serves for a Service now; the endpoints to which no Service leads any more.
-    fn look(&mut self, cluster: &Cluster, name: &NamespacedName) -> BTreeMap<Remote, Option<Uid>> {
+    fn look(&mut self, cluster: &Cluster, name: &NamespacedName) -> Vec<(Remote, Option<Uid>)> {
         let now = cluster.service(name).map(|_| serving(cluster, name)).unwrap_or_default();
-        for remote in now.keys() {
+        for (remote, _) in &now {
             *self.leads.entry(*remote).or_default() += 1;
         }
         let mut before = match now.is_empty() {
             true => self.serving.remove(name),
             false => self.serving.insert(name.clone(), now),
         }
-        .unwrap_or_default();
-        before.retain(|remote, _| {
+        .unwrap_or_default()
+        .into_vec();
+        before.retain(|(remote, _)| {
             let leads = self.leads.get_mut(remote).expect("BUG: an endpoint was not counted");
             *leads -= 1;
             let is_last = *leads == 0;
@@ -118,7 +121,7 @@ fn is_there(cluster: &Cluster, pod: &str) -> bool {
 }
 
 /// The endpoints of a Service that answer, going away or not.
-fn serving(cluster: &Cluster, service: &NamespacedName) -> BTreeMap<Remote, Option<Uid>> {
+fn serving(cluster: &Cluster, service: &NamespacedName) -> Serving {
     let mut found = BTreeMap::new();
     for slice in cluster.slices_of(service) {
         for port in slice.ports.iter().filter(|port| port.port != 0) {
@@ -128,5 +131,5 @@ fn serving(cluster: &Cluster, service: &NamespacedName) -> BTreeMap<Remote, Opti
             }
         }
     }
-    found
+    found.into_iter().collect()
 }

@@ -4,28 +4,26 @@
 mod change;
 mod client;
 mod cold;
+mod failover;
 mod manifests;
+mod rules;
 mod server;
 mod slices;
 pub mod soak;
 mod spread;
 
-use std::net::{Ipv4Addr, SocketAddrV4};
-use std::time::Instant;
-
 use anyhow::{Context, Result};
+use kilter_cluster::Client;
 use kilter_model::Family;
-use kilter_netns::NetNs;
 use kilter_twin::Layout;
 use tokio::runtime::Runtime;
 
-use crate::datapath::{self, PORT};
+use crate::datapath;
 use crate::engine::{self, Plan};
 use crate::figure::{Figure, Report};
 use crate::kilter::{Lab, NODES};
-use crate::lab;
 use crate::memory;
-use crate::peers::{Mode, Service, services};
+use crate::peers::Mode;
 use crate::statistics::{Sample, Summary};
 use crate::work::Work;
 
@@ -33,6 +31,7 @@ pub use server::serve;
 
 use self::change::{Backends, CHURN, follow};
 use self::manifests::fixed;
+use self::rules::Peers;
 use self::server::Server;
 use self::slices::Slices;
 
@@ -63,27 +62,33 @@ pub fn run(options: &Options, progress: &mut dyn FnMut(&str)) -> Result<Report> 
         let moving = if Some(count) == options.counts.last() { OTHERS + 1 } else { 0 };
         labs.push(runtime.block_on(Lab::of(&count.to_string(), &manifests::manifests(*count, moving)))?);
     }
-    let mut figures = latencies(options, &labs, progress)?;
+    let mut peers = Peers::new()?;
+    let mut figures = latencies(options, &labs, &mut peers, progress)?;
     figures.extend(spread());
     let (Some(count), Some(largest)) = (options.counts.last(), labs.last()) else { return Ok(Report::default()) };
     figures.extend(kept(largest, *count)?);
     figures.extend(changes(&runtime, largest, (*count, options.runs), progress)?);
     figures.extend(cold_starts(largest, *count, options.runs, progress)?);
-    figures.extend(peers(*count, options.runs, progress)?);
+    figures.extend(failovers(&runtime, largest, options.runs, progress)?);
+    figures.extend(peers.figures(*count, progress)?);
     Ok(Report { figures, notes: notes() })
 }
 
 /// Keep-alive and new connections through one of so many Services, in turn with the peers.
-fn latencies(options: &Options, labs: &[Lab], progress: &mut dyn FnMut(&str)) -> Result<Vec<Figure>> {
-    let mut peers = lab::Lab::new()?;
-    let mut subjects = datapath::plain(&mut peers)?;
+fn latencies(
+    options: &Options,
+    labs: &[Lab],
+    peers: &mut Peers,
+    progress: &mut dyn FnMut(&str),
+) -> Result<Vec<Figure>> {
+    let mut subjects = datapath::plain(&mut peers.lab)?;
     subjects.retain(|subject| subject.name == "loopback");
     for (count, lab) in options.counts.iter().zip(labs) {
         let (client, near) = (lab.pod(NODES[0], "client")?, lab.pod(NODES[0], "near")?);
         subjects.push(lab.subject(&format!("service-of-{count}"), &client, &near, fixed(count / 2))?);
         for mode in [Mode::Nftables, Mode::Iptables] {
             progress(&format!("load {count} Services {}", mode.subject()));
-            subjects.push(datapath::through_service(&mut peers, mode, *count)?);
+            subjects.push(peers.load(mode, *count)?);
         }
     }
     let works = vec![Work::TcpKeepAlive, Work::TcpNewConnection];
@@ -116,9 +121,9 @@ fn changes(
     let (near, far) = (lab.pod(NODES[0], "near")?, lab.pod(NODES[1], "far")?);
     let backends: Backends = [(near.socket(Family::V4)?.ip(), b'n'), (far.socket(Family::V4)?.ip(), b'f')];
     let _servers = [Server::start(&near.netns()?, b'n')?, Server::start(&far.netns()?, b'f')?];
-    let client = lab.pod(NODES[0], "client")?.netns()?;
+    let asking = lab.pod(NODES[0], "client")?.netns()?;
     let _membership = crate::place::Membership::join(&lab.node(NODES[0])?.cgroup)?;
-    let slices = slices(runtime, lab)?;
+    let slices = Slices::of(client(runtime, lab)?);
     progress(&format!("make endpoint slices: {}", OTHERS + 1));
     for number in 0..=OTHERS {
         runtime.block_on(slices.create(number, backends[0].0))?;
@@ -128,7 +133,7 @@ fn changes(
         let mut samples = Vec::with_capacity(runs);
         for run in 1..=runs {
             progress(&format!("{what}: run {run} of {runs}"));
-            let followed = follow(runtime, &slices, &client, &backends, (CHANGES, others))?;
+            let followed = follow(runtime, &slices, &asking, &backends, (CHANGES, others))?;
             if others > 0 {
                 progress(&format!("{:.0} other changes a second (wanted: {CHURN})", followed.churn));
             }
@@ -140,10 +145,10 @@ fn changes(
     Ok(figures)
 }
 
-fn slices(runtime: &Runtime, lab: &Lab) -> Result<Slices> {
+fn client(runtime: &Runtime, lab: &Lab) -> Result<Client> {
     kilter_cluster::install_crypto();
     let kubeconfig = Layout::new(lab.twin().name()).admin_kubeconfig();
-    Ok(Slices::of(runtime.block_on(kilter_cluster::connect(&kubeconfig))?))
+    Ok(runtime.block_on(kilter_cluster::connect(&kubeconfig))?)
 }
 
 fn cold_starts(lab: &Lab, count: usize, runs: usize, progress: &mut dyn FnMut(&str)) -> Result<Vec<Figure>> {
@@ -157,30 +162,15 @@ fn cold_starts(lab: &Lab, count: usize, runs: usize, progress: &mut dyn FnMut(&s
     Ok(single(&format!("cold-start of-{count}"), "kilter", "s", seconds).into_iter().collect())
 }
 
-/// What loading and changing the peers' rule sets takes, without the program that would write them.
-fn peers(count: usize, runs: usize, progress: &mut dyn FnMut(&str)) -> Result<Vec<Figure>> {
-    let mut figures = Vec::new();
-    for mode in [Mode::Nftables, Mode::Iptables] {
-        progress(&format!("load and change {count} Services {}", mode.subject()));
-        let (mut loads, mut changes) = (Vec::new(), Vec::new());
-        let backend = |host| vec![SocketAddrV4::new(Ipv4Addr::new(10, 251, 0, host), PORT)];
-        let frontend = datapath::FRONTEND;
-        let measured = |host| Service { protocols: &["tcp"], frontend, backends: backend(host) };
-        for _ in 0..runs {
-            let netns = NetNs::create()?;
-            let began = Instant::now();
-            mode.load(&netns, &services(count, &measured(1)))?;
-            loads.push(began.elapsed().as_secs_f64());
-            for change in 0..CHANGES / 10 {
-                let began = Instant::now();
-                mode.change(&netns, count / 2, &measured(change as u8 + 2))?;
-                changes.push(began.elapsed().as_secs_f64() * 1e3);
-            }
-        }
-        figures.extend(single(&format!("rules-loaded of-{count}"), mode.subject(), "s", loads));
-        figures.extend(single(&format!("rules-changed of-{count}"), mode.subject(), "ms", changes));
-    }
-    Ok(figures)
+/// How long a dead backend is met.
+fn failovers(runtime: &Runtime, lab: &Lab, runs: usize, progress: &mut dyn FnMut(&str)) -> Result<Vec<Figure>> {
+    progress(&format!("let a backend die {runs} times, and wait for its readiness probe"));
+    let all = failover::run(runtime, lab, client(runtime, lab)?, runs)?;
+    // A retry in the data plane will be a case of its own beside this one.
+    let case = |what: &str| format!("{what} probe-alone");
+    let last = single(&case("failover"), "kilter", "s", all.iter().map(|it| it.last_failed).collect());
+    let failed = single(&case("failed-requests"), "kilter", "", all.iter().map(|it| f64::from(it.failed)).collect());
+    Ok(last.into_iter().chain(failed).collect())
 }
 
 fn single(case: &str, subject: &str, unit: &'static str, values: Vec<f64>) -> Option<Figure> {
@@ -204,9 +194,15 @@ fn notes() -> Vec<String> {
         "moved: of the clients from outside whose endpoint stays, those that are sent to another all the same; each run \
          lets another endpoint go"
             .into(),
-        "rules-loaded, rules-changed: nft and iptables-restore alone, all rules and one Service's; a kube-proxy \
+        "rules-loaded (once), rules-changed: nft and iptables-restore alone, all rules and one Service's; a kube-proxy \
          takes the time of its own watches and sync period besides"
             .into(),
+        format!(
+            "failover: from a server's death, at another moment between two probes each time, to the last request \
+             that fails, of one every 2 ms; two endpoints with a readiness probe every {} s, of which one failure is \
+             enough; nothing else is done about it",
+            failover::PERIOD
+        ),
         "node: the whole process of a node, which is agent, DNS and kubelet".into(),
     ]);
     notes

@@ -101,15 +101,12 @@ impl Zone {
     /// Takes in what changed. `cluster` is the state with the changes applied.
     pub fn update(&self, cluster: &Cluster, changes: &[Change]) {
         for change in changes {
-            match change {
-                Change::Service(name) => self.update_service(cluster, name),
-                Change::Namespace(name) => self.update_namespace(cluster, name),
-                Change::Node(_)
-                | Change::Pod(..)
-                | Change::NetworkPolicy(_)
-                | Change::ClusterNetworkPolicy(_)
-                | Change::Ingress(_) => continue,
+            if let Change::Namespace(name) = change {
+                self.update_namespace(cluster, name);
+            } else if change.services().next().is_none() {
+                continue;
             }
+            change.services().for_each(|name| self.update_service(cluster, name));
             self.shared.serial.fetch_add(1, Ordering::Relaxed);
         }
     }

@@ -9,9 +9,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Container, EnvFromSource, EnvVar, Pod, Service};
+use k8s_openapi::api::core::v1::{Container, EnvFromSource, EnvVar, Pod};
 
 use resource::resource;
+
+use crate::services::Service;
 
 /// Where OpenSSL and rustls' native roots look first; curl, wget and Python ask one of them.
 const TRUSTED: &str = "SSL_CERT_FILE";
@@ -155,26 +157,24 @@ pub fn expand(text: &str, variables: &BTreeMap<String, String>) -> String {
 
 /// `REDIS_SERVICE_HOST` and the Docker-link variables (Kubernetes, "Discovering services").
 fn service_variables(service: &Service, into: &mut BTreeMap<String, String>) {
-    let Some(spec) = &service.spec else { return };
-    let address = spec.cluster_ip.as_deref().filter(|ip| !ip.is_empty() && *ip != "None");
-    let (Some(name), Some(address)) = (&service.metadata.name, address) else { return };
-    let prefix = upper(name);
+    let Some(address) = service.cluster_ip.as_deref() else { return };
+    let prefix = upper(&service.name);
     let mut set = |key: String, value: String| into.insert(format!("{prefix}{key}"), value);
-    for (at, port) in spec.ports.iter().flatten().enumerate() {
-        let protocol = port.protocol.as_deref().unwrap_or("TCP");
-        let url = format!("{}://{address}:{}", protocol.to_lowercase(), port.port);
+    for (at, port) in service.ports.iter().enumerate() {
+        let (number, protocol) = (port.number, port.protocol.to_string());
+        let url = format!("{}://{address}:{number}", protocol.to_lowercase());
         if at == 0 {
             set("_SERVICE_HOST".into(), address.into());
-            set("_SERVICE_PORT".into(), port.port.to_string());
+            set("_SERVICE_PORT".into(), number.to_string());
             set("_PORT".into(), url.clone());
         }
-        if let Some(port_name) = port.name.as_ref().filter(|name| !name.is_empty()) {
-            set(format!("_SERVICE_PORT_{}", upper(port_name)), port.port.to_string());
+        if !port.name.is_empty() {
+            set(format!("_SERVICE_PORT_{}", upper(&port.name)), number.to_string());
         }
-        let link = format!("_PORT_{}_{protocol}", port.port);
+        let link = format!("_PORT_{number}_{protocol}");
         set(link.clone(), url);
         set(format!("{link}_PROTO"), protocol.to_lowercase());
-        set(format!("{link}_PORT"), port.port.to_string());
+        set(format!("{link}_PORT"), number.to_string());
         set(format!("{link}_ADDR"), address.into());
     }
 }
@@ -209,7 +209,8 @@ mod tests {
             "ports": [{"port": 5432, "name": "sql-in"}, {"port": 53, "protocol": "UDP"}]}});
         let headless =
             json!({"metadata": {"name": "h"}, "spec": {"clusterIP": "None", "ports": [{"port": 1}]}});
-        let services = [service, headless].map(|it| Arc::new(serde_json::from_value::<Service>(it).unwrap()));
+        let read = |it| serde_json::from_value::<k8s_openapi::api::core::v1::Service>(it).unwrap();
+        let services = [service, headless].map(|it| Arc::new(read(it).into()));
         let sources = Sources::with(Source::Secret("s".into()), &[("k", "hidden")]);
         let (all, missing) = environment(&pod, &container, "web-0", &services, &sources, Some(Path::new("/ca.crt")));
         assert_eq!(all.get("SSL_CERT_FILE").map(String::as_str), Some("/ca.crt"));

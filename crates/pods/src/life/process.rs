@@ -2,7 +2,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Container, Pod, Service};
+use k8s_openapi::api::core::v1::{Container, Pod};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -13,6 +13,7 @@ use crate::cgroup::Cgroup;
 use crate::environment::{Sources, environment, expand};
 use crate::logs::Log;
 use crate::program::{Interior, NotFound, Place, Program, Root, exit_code, spawn_container};
+use crate::services::Service;
 use crate::volumes;
 
 /// How long output is awaited after a container's first program has ended.

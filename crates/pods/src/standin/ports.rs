@@ -1,9 +1,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Container, PodSpec, Probe, Service};
+use k8s_openapi::api::core::v1::{Container, PodSpec, Probe};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kilter_model::Protocol;
+
+use crate::services::Service;
 
 /// One port of a pod and the container that serves it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -136,16 +138,7 @@ pub fn resolve(port: &IntOrString, container: &Container) -> Option<u16> {
 
 /// Numeric target ports. Named ones are container ports, which are open anyway.
 fn targets(service: &Service) -> impl Iterator<Item = (Protocol, u16)> {
-    let ports = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
-    ports.filter_map(|port| {
-        let target = match &port.target_port {
-            None => port.port,
-            Some(IntOrString::Int(0)) => port.port,
-            Some(IntOrString::Int(target)) => *target,
-            Some(IntOrString::String(_)) => return None,
-        };
-        Some((protocol(port.protocol.as_deref()), number(target)?))
-    })
+    service.ports.iter().filter_map(|port| Some((port.protocol, number(port.target?)?)))
 }
 
 fn protocol(name: Option<&str>) -> Protocol {
@@ -162,8 +155,8 @@ mod tests {
     use serde_json::{Value, json};
 
     fn ports(spec: Value, services: Value) -> Ports {
-        let services: Vec<Service> = serde_json::from_value(services).unwrap();
-        let services: Vec<_> = services.into_iter().map(Arc::new).collect();
+        let services: Vec<k8s_openapi::api::core::v1::Service> = serde_json::from_value(services).unwrap();
+        let services: Vec<_> = services.into_iter().map(|it| Arc::new(it.into())).collect();
         Ports::of(&serde_json::from_value(spec).unwrap(), &services)
     }
 

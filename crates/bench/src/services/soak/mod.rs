@@ -24,7 +24,7 @@ use super::client::ask_within;
 use super::manifests::{manifests, moving};
 use super::server::Server;
 use super::slices::Slices;
-use super::{BENCH, OTHERS, single, slices};
+use super::{BENCH, OTHERS, client, single};
 use crate::figure::{Figure, Report};
 use crate::kilter::{Lab, NODES};
 use crate::memory;
@@ -101,7 +101,7 @@ pub fn run(options: &Options, progress: &mut dyn FnMut(&str)) -> Result<Soaked> 
     let (near, far) = (lab.pod(NODES[0], "near")?, lab.pod(NODES[1], "far")?);
     let backends = [(near.socket(Family::V4)?.ip(), b'n'), (far.socket(Family::V4)?.ip(), b'f')];
     let _servers = [Server::start(&near.netns()?, b'n')?, Server::start(&far.netns()?, b'f')?];
-    let slices = slices(&runtime, &lab)?;
+    let slices = Slices::of(client(&runtime, &lab)?);
     let load = Arc::new(Load {
         over: AtomicBool::new(false),
         lost: Faults::default(),

@@ -5,10 +5,14 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::{self, Pod};
 use kube::runtime::watcher::Event;
 use kube::{Api, Client, ResourceExt};
 use tokio::sync::watch;
+
+mod service;
+
+pub use service::Service;
 
 type Key = (String, String);
 
@@ -31,28 +35,36 @@ impl Services {
     pub async fn watch(&self, client: Client) {
         let mut listed: BTreeMap<Key, Arc<Service>> = BTreeMap::new();
         let mut synced = false;
-        let mut events = std::pin::pin!(kilter_cluster::watch_kind(Api::<Service>::all(client)));
+        let mut events = std::pin::pin!(kilter_cluster::watch_kind(Api::<v1::Service>::all(client)));
         while let Some(event) = events.next().await {
-            match event {
-                Event::Init => listed.clear(),
+            let changed = match event {
+                Event::Init => {
+                    listed.clear();
+                    false
+                }
                 Event::InitApply(service) => {
-                    listed.insert(key(&service), Arc::new(service));
+                    listed.insert(key(&service), Arc::new(service.into()));
+                    false
                 }
                 Event::InitDone => {
                     *self.write() = std::mem::take(&mut listed);
                     synced = true;
+                    true
                 }
-                Event::Apply(service) => {
-                    self.write().insert(key(&service), Arc::new(service));
-                }
-                Event::Delete(service) => {
-                    self.write().remove(&key(&service));
-                }
-            }
-            if synced {
+                Event::Apply(service) => self.set(service),
+                Event::Delete(service) => self.write().remove(&key(&service)).is_some(),
+            };
+            if synced && changed {
                 self.version.send_modify(|version| *version += 1);
             }
         }
+    }
+
+    /// Takes over how a Service is now. Whether that changes what a kubelet knows: every pod looks at what does.
+    fn set(&self, service: v1::Service) -> bool {
+        let (key, service) = (key(&service), Arc::new(Service::from(service)));
+        let before = self.write().insert(key, service.clone());
+        before.as_ref() != Some(&service)
     }
 
     fn write(&self) -> std::sync::RwLockWriteGuard<'_, BTreeMap<Key, Arc<Service>>> {
@@ -70,43 +82,33 @@ impl Services {
         let _ = self.version.subscribe().wait_for(|version| *version > 0).await;
     }
 
-    /// The Services of one namespace.
-    pub fn of_namespace(&self, namespace: &str) -> Vec<Arc<Service>> {
+    /// The Services of one namespace that are wanted.
+    fn of_namespace(&self, namespace: &str, wanted: impl Fn(&Service) -> bool) -> Vec<Arc<Service>> {
         let services = self.services.read().unwrap_or_else(PoisonError::into_inner);
         let from = (namespace.to_owned(), String::new());
         let own = services.range(from..).take_while(|((ns, _), _)| ns == namespace);
-        own.map(|(_, service)| service.clone()).collect()
+        own.map(|(_, service)| service).filter(|service| wanted(service)).cloned().collect()
     }
 
     /// The Services whose variables a pod's programs find: its namespace's unless it declines, and
     /// the API.
     pub fn linked(&self, pod: &Pod) -> Vec<Arc<Service>> {
-        let mut services = self.of_namespace("default");
-        services.retain(|service| service.metadata.name.as_deref() == Some("kubernetes"));
+        let mut services = self.of_namespace("default", |service| &*service.name == "kubernetes");
         if pod.spec.as_ref().and_then(|spec| spec.enable_service_links) != Some(false) {
-            services.extend(self.of_namespace(pod.namespace().as_deref().unwrap_or_default()));
+            services.extend(self.of_namespace(pod.namespace().as_deref().unwrap_or_default(), |_| true));
         }
         services
     }
 
     /// The Services that select a pod.
     pub fn selecting(&self, pod: &Pod) -> Vec<Arc<Service>> {
-        let mut services = self.of_namespace(pod.namespace().as_deref().unwrap_or_default());
-        services.retain(|service| selects(service, pod));
-        services
+        let label = |key: &str| pod.labels().get(key).map(String::as_str);
+        self.of_namespace(pod.namespace().as_deref().unwrap_or_default(), |service| service.selects(label))
     }
 }
 
-fn key(service: &Service) -> Key {
+fn key(service: &v1::Service) -> Key {
     (service.namespace().unwrap_or_default(), service.name_any())
-}
-
-/// A Service without a selector selects nothing: somebody else writes its endpoints.
-fn selects(service: &Service, pod: &Pod) -> bool {
-    let selector = service.spec.as_ref().and_then(|spec| spec.selector.as_ref());
-    selector.is_some_and(|selector| {
-        !selector.is_empty() && selector.iter().all(|(key, value)| pod.labels().get(key) == Some(value))
-    })
 }
 
 #[cfg(test)]
@@ -123,16 +125,16 @@ mod tests {
             ("shop", "none", json!(null)),
             ("shop-2", "web", json!({"app": "web"})),
         ] {
-            let service: Service = serde_json::from_value(
+            let service: v1::Service = serde_json::from_value(
                 json!({"metadata": {"namespace": namespace, "name": name}, "spec": {"selector": selector}}),
             )
             .unwrap();
-            services.write().insert(key(&service), Arc::new(service));
+            assert!(services.set(service.clone()) && !services.set(service), "the same again is no change");
         }
         let pod: Pod =
             serde_json::from_value(json!({"metadata": {"namespace": "shop", "labels": {"app": "web"}}}))
                 .unwrap();
-        let names: Vec<_> = services.selecting(&pod).iter().map(|service| service.name_any()).collect();
+        let names: Vec<_> = services.selecting(&pod).iter().map(|service| service.name.to_string()).collect();
         assert_eq!(names, ["web"]);
     }
 }
