@@ -13,7 +13,7 @@ pub struct Figure {
     pub case: String,
     /// Who did it: `kilter`, `loopback`, `kernel`...
     pub subject: String,
-    /// Of the numbers below: `us`, `ms`, `s`, `Gbit/s`, `MB`, `%`.
+    /// Of the numbers below: `us`, `ms`, `s`, `Gbit/s`, `MB`, `%`, `count`.
     pub unit: &'static str,
     /// Median over the runs of each run's median.
     pub p50: f64,

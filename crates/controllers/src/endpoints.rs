@@ -17,7 +17,7 @@ use crate::queue::Queue;
 use crate::run::Reconcile;
 use crate::{Error, parallel, pods, verbs};
 
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
+pub(crate) const SERVICE_NAME: &str = "kubernetes.io/service-name";
 const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
 /// The manager that `objects` puts into the slices it computes.
 const MANAGER: &str = "endpointslice-controller.k8s.io";

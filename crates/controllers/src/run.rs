@@ -12,7 +12,7 @@ use crate::cache::Key;
 use crate::context::Context;
 use crate::queue::Queue;
 use crate::{
-    Error, cronjob, daemonset, deployment, endpoints, job, loadbalancer, nodelifecycle, orphans, replicaset, scheduler,
+    Error, addresses, cronjob, daemonset, deployment, endpoints, job, loadbalancer, nodelifecycle, orphans, replicaset, scheduler,
     statefulset,
 };
 
@@ -70,6 +70,7 @@ async fn run_all(client: Client, config: Config) -> Result<(), Error> {
     spawn(&mut work, stop, &context, endpoints::new(&context));
     spawn(&mut work, stop, &context, scheduler::new(&context));
     spawn(&mut work, stop, &context, orphans::new(&context));
+    spawn(&mut work, stop, &context, addresses::new(&context));
     if !config.load_balancers.is_empty() {
         spawn(&mut work, stop, &context, loadbalancer::new(&context, &config.load_balancers));
     }

@@ -4,6 +4,7 @@ mod common;
 
 use common::World;
 use k8s_openapi::api::core::v1::{Event, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
@@ -114,5 +115,43 @@ async fn what_a_status_says_survives_a_restart_of_the_controllers() {
             (all.len() == 3).then_some(())
         })
         .await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_for_an_address_of_another_is_told() {
+    let world = World::new(0).await;
+    world.create::<Service>(balancer("a", json!({"loadBalancerIP": "192.0.2.3"}))).await;
+    has(&world, "a", &["192.0.2.3 VIP"]).await;
+    let plain = |name: &str, external: Value| {
+        json!({"metadata": {"name": name}, "spec": {"ports": [{"port": 80}], "externalIPs": external}})
+    };
+    let b = world.create::<Service>(plain("b", json!(["192.0.2.3", "198.51.100.7"]))).await;
+    let ip = b.spec.unwrap().cluster_ip.unwrap();
+    world.create::<Service>(plain("c", json!([ip]))).await;
+    world
+        .create::<EndpointSlice>(json!({
+            "metadata": {"name": "c-1", "labels": {"kubernetes.io/service-name": "c"}}, "addressType": "IPv4",
+            "endpoints": [{"addresses": [ip]}, {"addresses": ["10.244.0.9"]}], "ports": [{"port": 80}],
+        }))
+        .await;
+    let told = world.eventually("all is told", async || {
+        let events = world.list::<Event>("").await;
+        let warnings = events.into_iter().filter(|event| event.type_.as_deref() == Some("Warning"));
+        let said = |event: Event| {
+            format!("{} {} {}", event.involved_object.name.unwrap(), event.reason.unwrap(), event.message.unwrap())
+        };
+        let mut all: Vec<String> = warnings.map(said).collect();
+        all.sort();
+        (all.len() >= 3).then_some(all)
+    });
+    assert_eq!(
+        told.await,
+        [
+            "b ExternalIPInUse spec.externalIPs 192.0.2.3 is an address of Service default/a: ports that both have are its".to_owned(),
+            format!("c EndpointIsService endpoint {ip} of slice c-1 is Service default/b, which no Service may lead to: it is passed over"),
+            format!("c ExternalIPInUse spec.externalIPs {ip} is an address of Service default/b: ports that both have are its"),
+        ]
+    );
     world.stop().await;
 }

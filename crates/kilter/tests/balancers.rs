@@ -109,6 +109,27 @@ fn load_balancers_have_addresses_on_the_node_network_and_survive_their_nodes() {
     let single = ["get", "pods", "-n", "shop", "-l", "app=single", "-o", "jsonpath={.items[0].spec.nodeName}"];
     assert_eq!(answering(&twin, &local), Some(twin.kubectl(&single)));
 
+    // Load balancers beyond ours may ask each node whether to send packets there.
+    let port = twin.kubectl(&["get", "svc", "-n", "shop", "local", "-o", "jsonpath={.spec.healthCheckNodePort}"]);
+    let serving = twin.kubectl(&single);
+    for number in 1..=4 {
+        let code = if serving == format!("node-{number}") { "200" } else { "503" };
+        let ask = format!("curl -s -o /dev/null -w '%{{http_code}}' http://10.240.0.{}:{port}/healthz", 10 + number);
+        assert_eq!(text(&inside(&twin, "internet", &ask)), code, "node-{number}");
+    }
+
+    // Who is in no source range is dropped and named.
+    let ranges = |ranges: Value| {
+        let patch = json!({"spec": {"loadBalancerSourceRanges": ranges}}).to_string();
+        twin.kubectl(&["patch", "svc", "-n", "shop", "web", "-p", &patch]);
+    };
+    ranges(json!(["203.0.113.0/24"]));
+    wait_until(PATIENCE, "the internet is not served", || !answers(&twin, "10.240.255.77"));
+    let drops = twin.kilter(&["flows", "--drops"]);
+    assert!(text(&drops).contains("not in the Service's source ranges"), "{}", describe(&drops));
+    ranges(json!(null));
+    wait_until(PATIENCE, "the internet is served again", || answers(&twin, "10.240.255.77"));
+
     // The node that answers goes: another does, and the network knows.
     assert!(answers(&twin, "10.240.255.77"));
     let owner = answering(&twin, "10.240.255.77").expect("somebody answers");

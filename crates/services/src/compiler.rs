@@ -20,7 +20,7 @@ pub struct Compiler {
     tables: Tables,
     /// The frontends that each asks for, sorted.
     wanted: BTreeMap<Owner, Box<[(Frontend, Wanted)]>>,
-    /// Who asks for a frontend; the first has it, Services before pods.
+    /// Who asks for a frontend; the first has it.
     claims: Index<Owner, Frontend>,
     /// Whose cluster IP an address is.
     cluster_ips: Index<NamespacedName, IpAddr>,
@@ -29,10 +29,13 @@ pub struct Compiler {
     last_revision: u32,
 }
 
-/// Whose a frontend is.
+/// Whose a frontend is, those first who have it where several ask.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Owner {
+    /// At addresses that it was given, and at node ports.
     Service(NamespacedName),
+    /// At `externalIPs`, which anybody may write: never in place of an address that was given to another.
+    Guest(NamespacedName),
     /// Of this node, with a port of the node's.
     Pod(Uid),
 }
@@ -119,7 +122,7 @@ impl Compiler {
             let here = cluster.pods().filter(|pod| is_here(&pod.node)).map(|pod| pod.uid.clone());
             let known = self.wanted.keys().filter_map(|owner| match owner {
                 Owner::Pod(uid) => Some(uid.clone()),
-                Owner::Service(_) => None,
+                Owner::Service(_) | Owner::Guest(_) => None,
             });
             return here.chain(known).collect();
         }
@@ -158,9 +161,11 @@ impl Compiler {
     fn refresh(&mut self, cluster: &Cluster, name: &NamespacedName, stale: &mut BTreeSet<Frontend>) {
         let is_service = |address| self.cluster_ips.first(&address).is_some();
         let service = cluster.service(name);
-        let now =
-            service.map(|it| select::frontends(cluster, it, &self.node, is_service)).unwrap_or_default();
-        self.ask(Owner::Service(name.clone()), now, stale);
+        let now = service.map(|it| select::frontends(cluster, it, &self.node, is_service)).unwrap_or_default();
+        let is_guest = |frontend: &Frontend| service.is_some_and(|it| select::is_guest(it, frontend.address));
+        let (guest, own) = now.into_iter().partition(|(frontend, _)| is_guest(frontend));
+        self.ask(Owner::Service(name.clone()), own, stale);
+        self.ask(Owner::Guest(name.clone()), guest, stale);
     }
 
     /// Takes over what one owner asks for.

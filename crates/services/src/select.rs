@@ -31,6 +31,13 @@ pub(crate) fn cluster_ips(service: &Service) -> &[IpAddr] {
     }
 }
 
+/// Whether a Service asks for an address that nobody gave to it.
+pub(crate) fn is_guest(service: &Service, address: IpAddr) -> bool {
+    let exposure = &service.exposure;
+    let was_given = exposure.load_balancer.contains(&address) || cluster_ips(service).contains(&address);
+    !was_given && exposure.external_ips.contains(&address)
+}
+
 /// The frontends of one Service and what they lead to, on `node`. `is_service` says which addresses are
 /// those of Services: no endpoint may be one, or a frontend would stand for another.
 pub(crate) fn frontends(

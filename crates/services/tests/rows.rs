@@ -198,6 +198,58 @@ fn clients_from_outside_are_sent_by_a_table_and_those_inside_by_chance() {
 }
 
 #[test]
+fn an_external_ip_is_never_in_place_of_an_address_that_another_was_given() {
+    let [mine, yours] = ["10.244.0.1", "10.244.0.2"];
+    let taken: IpAddr = "192.0.2.1".parse().unwrap();
+    let of = |name: &str, ip: &str, exposure: Exposure, endpoint_at: &str| {
+        let ports = vec![port("", Protocol::Tcp, 80), port("other", Protocol::Tcp, 81)];
+        let ports = if name == "a" { ports } else { ports[..1].to_vec() };
+        [
+            Event::Service(Service { exposure, ..service(name, &[ip], ports) }),
+            Event::EndpointSlice(slice(
+                &format!("{name}-1"),
+                name,
+                &[("", Protocol::Tcp, 80), ("other", Protocol::Tcp, 81)],
+                vec![endpoint(endpoint_at, true, true, false)],
+            )),
+        ]
+    };
+    // By its name it would be the first.
+    let guest = Exposure { external_ips: vec![taken, "10.96.0.2".parse().unwrap()], ..Exposure::default() };
+    let balancer = Exposure { load_balancer: vec![taken], ..Exposure::default() };
+    let mut cluster = Cluster::from_events(of("a", "10.96.0.1", guest, mine));
+    let mut compiler = Compiler::new("here".into());
+    compiler.update(&cluster, &[]);
+    let at = |compiler: &Compiler, address: &str, number| backends(compiler.tables(), address, number, Protocol::Tcp);
+    assert_eq!(at(&compiler, "192.0.2.1", 80), Some(vec![format!("{mine}:80")]));
+    let changes: Vec<Change> = of("b", "10.96.0.2", balancer, yours).into_iter().filter_map(|it| cluster.apply(it)).collect();
+    compiler.update(&cluster, &changes);
+    for address in ["192.0.2.1", "10.96.0.2"] {
+        assert_eq!(at(&compiler, address, 80), Some(vec![format!("{yours}:80")]), "{address}");
+    }
+    assert_eq!(at(&compiler, "192.0.2.1", 81), Some(vec![format!("{mine}:81")]), "a port that nobody else has");
+    let gone = cluster.apply(Event::ServiceGone(name("b"))).unwrap();
+    compiler.update(&cluster, &[gone]);
+    assert_eq!(at(&compiler, "192.0.2.1", 80), Some(vec![format!("{mine}:80")]));
+}
+
+#[test]
+fn a_slice_that_goes_over_to_another_service_changes_both() {
+    let of = |service: &str| slice("one", service, &[("", Protocol::Tcp, 80)], vec![endpoint("10.244.0.1", true, true, false)]);
+    let mut cluster = Cluster::from_events([
+        Event::Service(service("a", &["10.96.0.1"], vec![port("", Protocol::Tcp, 80)])),
+        Event::Service(service("b", &["10.96.0.2"], vec![port("", Protocol::Tcp, 80)])),
+        Event::EndpointSlice(of("a")),
+    ]);
+    let mut compiler = Compiler::new("here".into());
+    compiler.update(&cluster, &[]);
+    let moved = cluster.apply(Event::EndpointSlice(of("b"))).unwrap();
+    compiler.update(&cluster, &[moved]);
+    assert_eq!(backends(compiler.tables(), "10.96.0.1", 80, Protocol::Tcp), Some(vec![]));
+    assert_eq!(backends(compiler.tables(), "10.96.0.2", 80, Protocol::Tcp), Some(vec!["10.244.0.1:80".into()]));
+}
+
+#[test]
 fn affinity_is_of_all_frontends_and_source_ranges_of_load_balancers_alone() {
     let exposure = Exposure {
         external_ips: vec!["192.0.2.1".parse().unwrap()],

@@ -169,7 +169,7 @@ fn failovers(runtime: &Runtime, lab: &Lab, runs: usize, progress: &mut dyn FnMut
     // A retry in the data plane will be a case of its own beside this one.
     let case = |what: &str| format!("{what} probe-alone");
     let last = single(&case("failover"), "kilter", "s", all.iter().map(|it| it.last_failed).collect());
-    let failed = single(&case("failed-requests"), "kilter", "", all.iter().map(|it| f64::from(it.failed)).collect());
+    let failed = single(&case("failed-requests"), "kilter", "count", all.iter().map(|it| f64::from(it.failed)).collect());
     Ok(last.into_iter().chain(failed).collect())
 }
 

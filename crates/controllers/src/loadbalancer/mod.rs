@@ -65,7 +65,7 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 }
 
 /// The addresses that a Service's status says.
-fn addresses(service: &Service) -> Vec<IpAddr> {
+pub(crate) fn addresses(service: &Service) -> Vec<IpAddr> {
     let balancer = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
     let ingress = balancer.and_then(|it| it.ingress.as_ref()).into_iter().flatten();
     ingress.filter_map(|it| it.ip.as_deref()?.parse().ok()).collect()
