@@ -123,6 +123,16 @@ fn what_is_broken_on_purpose_shows_and_heals() {
     assert!(chaos(&["cut-node", "node-3", "--for", "0.5"]).contains("all is well again"));
     assert!(chaos(&["kill-pod", "shop/database-0"]).contains("all is well again"));
     assert!(chaos(&["fail-probe", "shop/database-0", "readiness", "--for", "0.5"]).contains("all is well again"));
+    let delayed = twin.kilter(&["chaos", "delay", "node-1", "50"]);
+    if delayed.status.success() {
+        assert_eq!(chaos(&["list"]), "node-1 is 50 ms away, each way\n");
+        assert!(chaos(&["heal"]).contains("all is well again"));
+    } else {
+        // Not every kernel can; then nothing is broken.
+        let said = String::from_utf8_lossy(&delayed.stderr).into_owned();
+        assert_eq!((delayed.status.code(), said.contains("CONFIG_NET_SCH_NETEM")), (Some(3), true), "{said}");
+    }
+    assert_eq!(chaos(&["list"]), "nothing is broken on purpose\n");
     let missing = twin.kilter(&["chaos", "kill-pod", "shop/nobody"]);
     assert_eq!(missing.status.code(), Some(2), "{}", describe(&missing));
 }

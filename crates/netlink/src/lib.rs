@@ -9,6 +9,7 @@
 mod address;
 mod announce;
 mod carrier;
+mod delay;
 mod error;
 mod filter;
 mod handle;

@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use kilter_model::NamespacedName;
@@ -21,10 +22,12 @@ use crate::cgroup::CgroupTree;
 use crate::fabric::UPLINK;
 use crate::paths::Layout;
 use crate::spec::TwinSpec;
-use crate::{UsageError, pki};
+use crate::{MachineError, UsageError, pki};
 
 /// The annotation by which stand-ins fail on purpose.
 const FAIL: &str = "kilter.dev/fail";
+/// Beyond a minute nothing that is tried here would wait, milliseconds.
+const MOST_DELAY: u32 = 60_000;
 
 /// Something broken on purpose.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +51,13 @@ pub enum Fault {
         node: String,
         /// How many of a hundred.
         percent: u32,
+    },
+    /// What a node sends to other nodes and what they send to it comes later.
+    Delay {
+        /// Which node.
+        node: String,
+        /// By how many milliseconds, each way.
+        milliseconds: u32,
     },
     /// A pod's stand-ins fail a probe.
     FailProbe {
@@ -74,6 +84,7 @@ impl std::fmt::Display for Fault {
             Fault::CutNode { node } => write!(f, "{node} is cut off"),
             Fault::CutLink { from, to } => write!(f, "{from} and {to} do not reach each other"),
             Fault::Loss { node, percent } => write!(f, "{node} loses {percent} % of its frames"),
+            Fault::Delay { node, milliseconds } => write!(f, "{node} is {milliseconds} ms away, each way"),
             Fault::FailProbe { pod, probe } => write!(f, "{pod} fails its {probe} probe"),
             Fault::KillPod { pod } => write!(f, "{pod} was killed"),
             Fault::KillNode { node } => write!(f, "the process of {node} was killed"),
@@ -103,6 +114,10 @@ pub fn faults(spec: &TwinSpec) -> Result<Vec<Fault>> {
 pub async fn inject(spec: &TwinSpec, fault: Fault) -> Result<()> {
     let mut all = faults(spec)?;
     check(spec, &fault)?;
+    if let Fault::Delay { .. } = fault {
+        check_delays(spec).await?;
+        all.retain(|other| !is_delay_of(other, &fault));
+    }
     if fault.lasts() && !all.contains(&fault) {
         all.push(fault.clone());
         record(spec, &all)?;
@@ -110,6 +125,7 @@ pub async fn inject(spec: &TwinSpec, fault: Fault) -> Result<()> {
     match &fault {
         Fault::CutNode { node } => set_link(spec, node, false).await,
         Fault::CutLink { .. } | Fault::Loss { .. } => impair(spec, &all).await,
+        Fault::Delay { node, milliseconds } => set_delay(spec, node, *milliseconds).await,
         Fault::FailProbe { pod, probe } => set_failing(spec, pod, Some(probe)).await,
         Fault::KillPod { pod } => kill_pod(spec, pod),
         Fault::KillNode { node } => kill_node(spec, node),
@@ -123,6 +139,7 @@ pub async fn heal(spec: &TwinSpec) -> Result<Vec<Fault>> {
     for fault in &all {
         match fault {
             Fault::CutNode { node } => set_link(spec, node, true).await?,
+            Fault::Delay { node, .. } => set_delay(spec, node, 0).await?,
             Fault::FailProbe { pod, .. } => set_failing(spec, pod, None).await?,
             _ => {}
         }
@@ -137,7 +154,9 @@ fn record(spec: &TwinSpec, faults: &[Fault]) -> Result<()> {
 
 fn check(spec: &TwinSpec, fault: &Fault) -> Result<()> {
     let named: Vec<&String> = match fault {
-        Fault::CutNode { node } | Fault::Loss { node, .. } | Fault::KillNode { node } => vec![node],
+        Fault::CutNode { node } | Fault::Loss { node, .. } | Fault::Delay { node, .. } | Fault::KillNode { node } => {
+            vec![node]
+        }
         Fault::CutLink { from, to } => vec![from, to],
         Fault::FailProbe { .. } | Fault::KillPod { .. } => vec![],
     };
@@ -151,8 +170,46 @@ fn check(spec: &TwinSpec, fault: &Fault) -> Result<()> {
         Fault::Loss { percent, .. } if !(1..=100).contains(percent) => {
             Err(UsageError(format!("a loss of {percent} % makes no sense: use 1 to 100")).into())
         }
+        Fault::Delay { milliseconds, .. } if !(1..=MOST_DELAY).contains(milliseconds) => {
+            let text = format!("a delay of {milliseconds} ms makes no sense: use 1 to {MOST_DELAY}");
+            Err(UsageError(text).into())
+        }
         _ => Ok(()),
     }
+}
+
+/// A later delay of a node replaces the one before.
+fn is_delay_of(one: &Fault, other: &Fault) -> bool {
+    match (one, other) {
+        (Fault::Delay { node: one, .. }, Fault::Delay { node: other, .. }) => one == other,
+        _ => false,
+    }
+}
+
+/// Tries it on the fabric's loopback, where nothing is sent: some kernels are built without.
+async fn check_delays(spec: &TwinSpec) -> Result<()> {
+    let netlink = Netlink::new(&NetNs::open(Layout::new(&spec.name).fabric())?)?;
+    let loopback = netlink.link_index("lo").await?;
+    match netlink.set_delay(loopback, Duration::from_millis(1)).await {
+        Ok(()) => Ok(netlink.set_delay(loopback, Duration::ZERO).await?),
+        Err(error) if error.is_missing() => Err(MachineError {
+            what: "this kernel cannot delay packets: it has no netem (CONFIG_NET_SCH_NETEM)".into(),
+            remedy: "`modprobe sch_netem`, or a kernel that has it; `kilter chaos loss` works without".into(),
+        }
+        .into()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Both ends of a node's link into the fabric send later, or at once again.
+async fn set_delay(spec: &TwinSpec, node: &str, milliseconds: u32) -> Result<()> {
+    let layout = Layout::new(&spec.name);
+    for (namespace, link) in [(layout.fabric(), node), (layout.node_namespace(node), UPLINK)] {
+        let netlink = Netlink::new(&NetNs::open(namespace)?)?;
+        let link = netlink.link_index(link).await?;
+        netlink.set_delay(link, Duration::from_millis(milliseconds.into())).await?;
+    }
+    Ok(())
 }
 
 /// A node's port of the fabric's bridge, up or down.
@@ -260,6 +317,7 @@ mod tests {
         assert!(refused(Fault::CutLink { from: "node-1".into(), to: "node-1".into() }).contains("from itself"));
         assert!(refused(Fault::Loss { node: "node-1".into(), percent: 0 }).contains("1 to 100"));
         assert!(check(&spec, &Fault::Loss { node: "node-1".into(), percent: 100 }).is_ok());
+        assert!(refused(Fault::Delay { node: "node-1".into(), milliseconds: 0 }).contains("1 to 60000"));
     }
 
     #[test]

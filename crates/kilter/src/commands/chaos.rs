@@ -49,6 +49,14 @@ pub enum What {
         #[command(flatten)]
         mending: Mending,
     },
+    /// Let what a node exchanges with the others come later (needs netem in the kernel).
+    Delay {
+        node: String,
+        /// By how many milliseconds, each way: a round trip takes twice as much longer.
+        milliseconds: u32,
+        #[command(flatten)]
+        mending: Mending,
+    },
     /// Make a pod's stand-ins fail a probe.
     FailProbe {
         /// `[namespace/]name`.
@@ -112,6 +120,7 @@ pub fn run(args: ChaosArgs) -> Result<Outcome> {
             What::CutNode { node, mending } => (Fault::CutNode { node }, mending),
             What::CutLink { from, to, mending } => (Fault::CutLink { from, to }, mending),
             What::Loss { node, percent, mending } => (Fault::Loss { node, percent }, mending),
+            What::Delay { node, milliseconds, mending } => (Fault::Delay { node, milliseconds }, mending),
             What::FailProbe { pod, probe, mending } => (Fault::FailProbe { pod, probe }, mending),
         };
         chaos::inject(&spec, fault.clone()).await?;
