@@ -160,6 +160,16 @@ async fn a_stand_in_speaks_http_grpc_and_udp_and_closes_before_its_namespace_goe
     let services = inside(&netns, "sh", &["-c", reflect]).await;
     assert!(services.contains("grpc.health.v1.Health") && services.contains("grpc-status: 0"), "{services}");
 
+    let heard = dir.path().join("heard");
+    let watch = check.replace("-s -i", "-s -N --max-time 60").replace("/Check", "/Watch");
+    let (watch, _) = watch.split_once("| od").unwrap();
+    let watch = format!("{watch} | dd bs=1 count=14 status=none of={}", heard.display());
+    let inside_netns = netns.clone();
+    let watching = tokio::spawn(async move { inside(&inside_netns, "sh", &["-c", &watch]).await });
+    kilter_testkit::wait_until(std::time::Duration::from_secs(20), "the first status", || {
+        std::fs::read(&heard).is_ok_and(|heard| heard.len() == 7)
+    });
+
     let (mut tcp, udp) = NetNs::open(&netns)
         .unwrap()
         .run(|| {
@@ -190,9 +200,14 @@ async fn a_stand_in_speaks_http_grpc_and_udp_and_closes_before_its_namespace_goe
     assert_eq!(code, "503");
     let health = inside(&netns, "sh", &["-c", check]).await;
     assert!(health.contains("\\0\\0\\0\\0002\\b002"), "{health}");
+    let told = |status| [0, 0, 0, 0, 2, 0x08, status];
+    kilter_testkit::wait_until(std::time::Duration::from_secs(20), "how it was, and what it became", || {
+        std::fs::read(&heard).unwrap() == [told(1), told(2)].concat()
+    });
 
     // An open connection does not hold up the end, nor outlive it.
     server.close().await;
+    watching.await.unwrap();
     assert_eq!(tcp.read(&mut answer).await.unwrap_or(0), 0);
     drop((tcp, udp));
     assert_eq!(sockets(), before, "no socket of the pod is left");

@@ -68,6 +68,9 @@ async fn respond(request: Request<Incoming>, ends: Ends, serving: &Serving) -> R
         if probe.is_none() {
             serving.log.print(&format!("gRPC {path} from {}", ends.client));
         }
+        if grpc::is_watch(parts.uri.path()) {
+            return grpc::watch(serving.behaviour.clone());
+        }
         return grpc::answer(parts.uri.path(), well && !(failures.grpc || fails));
     }
     let status = match body_bytes {
