@@ -19,7 +19,7 @@ use crate::queue::Queue;
 use crate::replicaset::{Expected, watch_pods};
 use crate::run::Reconcile;
 use crate::template::{self, REVISION_HASH};
-use crate::{Error, node_fit, parallel, revisions, verbs};
+use crate::{Error, host_ports, node_fit, parallel, revisions, verbs};
 
 /// What its pods put up with wherever they are: taint and effect.
 const TOLERATED: [(&str, &str); 6] = [
@@ -30,6 +30,9 @@ const TOLERATED: [(&str, &str); 6] = [
     ("node.kubernetes.io/pid-pressure", "NoSchedule"),
     ("node.kubernetes.io/unschedulable", "NoSchedule"),
 ];
+
+/// How soon a node is looked at again where a host port was taken.
+const TAKEN_AGAIN: Duration = Duration::from_secs(5);
 
 pub(crate) struct DaemonSets {
     context: Context,
@@ -61,6 +64,8 @@ struct Seen {
     set: Arc<DaemonSet>,
     hash: String,
     wanted: BTreeSet<String>,
+    /// Of those wanted, the ones where a pod of somebody else's has a host port that it wants.
+    taken: BTreeSet<String>,
     pods: BTreeMap<String, Vec<Arc<Pod>>>,
 }
 
@@ -84,7 +89,7 @@ impl Reconcile for DaemonSets {
         }
         let seen = self.look(set).await?;
         let done = self.carry_out(&seen, plan(&seen)).await;
-        let again = self.update_status(&seen).await?;
+        let again = self.update_status(&seen).await?.into_iter().chain(self.tell_of_taken(&seen)).min();
         done?;
         self.forget_history(&seen).await?;
         Ok(again)
@@ -102,17 +107,46 @@ impl DaemonSets {
                 && node_fit::repelled_by(tolerations, &node_fit::taints(node)).is_none()
         });
         let wanted = nodes.map(|node| node.name_any()).collect();
+        let taken = self.taken_nodes(&set, &template);
         let mut pods: BTreeMap<String, Vec<Arc<Pod>>> = BTreeMap::new();
         for pod in self.context.pods.owned_by(&set.uid().unwrap_or_default()) {
             pods.entry(pods::node(&pod).unwrap_or_default().to_string()).or_default().push(pod);
         }
-        Ok(Seen { set, hash, wanted, pods })
+        Ok(Seen { set, hash, wanted, taken, pods })
+    }
+
+    /// The nodes where its pods would not get their host ports.
+    fn taken_nodes(&self, set: &DaemonSet, template: &PodSpec) -> BTreeSet<String> {
+        let wanted = host_ports::claims(template);
+        if wanted.is_empty() {
+            return BTreeSet::new();
+        }
+        let uid = set.uid();
+        let is_other = |pod: &Arc<Pod>| is_active(pod) && pod.owner_references().iter().all(|it| Some(&it.uid) != uid.as_ref());
+        let others = self.context.pods.all().into_iter().filter(is_other);
+        let clashing = others.filter(|pod| {
+            let claims = pod.spec.as_ref().map(host_ports::claims).unwrap_or_default();
+            claims.iter().any(|claim| wanted.iter().any(|own| own.clashes(claim)))
+        });
+        clashing.filter_map(|pod| pods::node(&pod).map(str::to_owned)).collect()
     }
 
     async fn carry_out(&self, seen: &Seen, plan: Plan) -> Result<(), Error> {
         let created = parallel::all(plan.create.iter().map(|node| self.create(seen, node)).collect()).await;
         let deleted = parallel::all(plan.delete.iter().map(|pod| self.delete(seen, pod)).collect()).await;
         created.and(deleted)
+    }
+
+    /// Says on which nodes no pod can be; when to look again, as nothing tells when a port is free.
+    fn tell_of_taken(&self, seen: &Seen) -> Option<Duration> {
+        let waits = |node: &&String| seen.taken.contains(*node) && !seen.pods.contains_key(*node);
+        let mut waiting = seen.wanted.iter().filter(waits).peekable();
+        waiting.peek()?;
+        for node in waiting {
+            let message = format!("failed to place pod on {node}: node(s) didn't have free ports for the requested pod ports");
+            self.recorder.record(&*seen.set, Severity::Warning, "FailedPlacement", message);
+        }
+        Some(TAKEN_AGAIN)
     }
 
     async fn create(&self, seen: &Seen, node: &str) -> Result<(), Error> {
@@ -191,7 +225,7 @@ fn with_tolerations(mut spec: PodSpec) -> PodSpec {
 fn plan(seen: &Seen) -> Plan {
     let mut plan = Plan::default();
     for node in &seen.wanted {
-        if !seen.pods.contains_key(node) {
+        if !seen.pods.contains_key(node) && !seen.taken.contains(node) {
             plan.create.push(node.clone());
         }
     }

@@ -20,6 +20,7 @@ mod deployment;
 mod endpoints;
 mod error;
 mod expectations;
+mod host_ports;
 mod job;
 mod loadbalancer;
 mod node_fit;

@@ -9,7 +9,7 @@ use kube::ResourceExt;
 
 use super::affinity::Neighbours;
 use super::load::Load;
-use super::ports;
+use crate::host_ports;
 use crate::cache::controller_uid;
 use crate::node_fit;
 
@@ -57,7 +57,7 @@ pub(super) fn choose(
     let spec = pod.spec.clone().unwrap_or_default();
     let neighbours = Neighbours::of(pod, &spec, nodes, load, others);
     let owner = controller_uid(pod);
-    let ports = ports::claims(&spec);
+    let ports = host_ports::claims(&spec);
     let mut misfits = BTreeMap::new();
     let mut best: Option<((usize, usize, String), String)> = None;
     for node in nodes {

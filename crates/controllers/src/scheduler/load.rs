@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
-use super::ports::{self, Claim};
+use crate::host_ports::{self, Claim};
 use crate::cache::controller_uid;
 use crate::pods;
 
@@ -88,7 +88,7 @@ impl Load {
         let owner = controller_uid(pod);
         let count = self.nodes.entry(node.to_string()).or_default();
         count.pods += 1;
-        let claims = pod.spec.as_ref().map(ports::claims).unwrap_or_default();
+        let claims = pod.spec.as_ref().map(host_ports::claims).unwrap_or_default();
         if !claims.is_empty() {
             count.ports.insert(uid.clone(), claims);
         }

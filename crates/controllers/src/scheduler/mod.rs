@@ -4,7 +4,6 @@
 mod affinity;
 mod choice;
 mod load;
-mod ports;
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::PodSpec;
 
 /// A port of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Claim {
+pub(crate) struct Claim {
     protocol: String,
     number: i32,
     /// At all of the node's addresses without one.
@@ -15,7 +15,7 @@ pub(super) struct Claim {
 
 impl Claim {
     /// Whether two pods of one node cannot have both.
-    pub(super) fn clashes(&self, other: &Self) -> bool {
+    pub(crate) fn clashes(&self, other: &Self) -> bool {
         let addresses = self.address.is_none() || other.address.is_none() || self.address == other.address;
         (&self.protocol, self.number) == (&other.protocol, other.number) && addresses
     }
@@ -23,7 +23,7 @@ impl Claim {
 
 /// The ports that a pod's containers claim, those of sidecars too. (Where a pod is on the node's network, each
 /// of its ports has been defaulted to be one.)
-pub(super) fn claims(spec: &PodSpec) -> Vec<Claim> {
+pub(crate) fn claims(spec: &PodSpec) -> Vec<Claim> {
     let first = spec.init_containers.iter().flatten();
     let sidecars = first.filter(|container| container.restart_policy.as_deref() == Some("Always"));
     let ports = sidecars.chain(&spec.containers).flat_map(|container| container.ports.iter().flatten());
