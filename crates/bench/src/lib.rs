@@ -4,6 +4,7 @@
 //! * [`cni`]: wiring and unwiring a pod.
 //! * [`policy`]: answering for a large cluster, and keeping a node's rows in step.
 //! * [`services`]: one of many Services, and changes of them; and a load for minutes.
+//! * [`api`]: requests, events of watches, `kubectl apply`.
 //! * [`twin`]: bringing a whole twin up, and its memory.
 //!
 //! [`engine`] runs kinds of [`work`] over subjects in turn. Whatever a benchmark makes on the
@@ -11,6 +12,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod api;
 pub mod cni;
 mod crowd;
 pub mod datapath;
@@ -18,6 +20,7 @@ pub mod engine;
 mod figure;
 pub mod kilter;
 pub mod lab;
+pub mod machine;
 mod memory;
 pub mod peers;
 pub mod place;

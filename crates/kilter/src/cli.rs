@@ -142,6 +142,7 @@ Examples:
   kilter chaos cut-node node-2 --for 5        cut a node off for five seconds, then wait until all is well
   kilter chaos cut-link node-1 node-3         two nodes lose each other, until `kilter chaos heal`
   kilter chaos loss node-1 20 --for 10
+  kilter chaos delay node-1 50 --for 10       50 ms each way
   kilter chaos kill-pod shop/database-0
   kilter chaos fail-probe shop/database-0 readiness")]
     Chaos(crate::commands::chaos::ChaosArgs),
@@ -309,6 +310,12 @@ Examples:
   kilter bench datapath
   kilter bench datapath --routing native,vxlan --ip-family ipv4,ipv6 --no-peers --runs 3")]
     Datapath(BenchDatapathArgs),
+    /// Requests, events of watches and `kubectl apply` of the embedded API. Needs no root.
+    #[command(after_help = "\
+Examples:
+  kilter bench api
+  KUBECTL=/opt/kubectl kilter bench api --runs 3")]
+    Api(BenchArgs),
     /// CNI ADD and DEL beside the reference plugins ptp and bridge.
     Cni(BenchArgs),
     /// Time and memory of answering for 100,000 pods under 10,000 policies, of one change, and (as root) of a

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use kilter_bench::Report;
+use kilter_bench::machine::Times;
 use kilter_bench::services::soak::Soaked;
 use kilter_model::{Family, Routing};
 
@@ -14,13 +15,15 @@ use crate::cli::{
 use crate::exit::Outcome;
 
 pub fn run(command: &BenchCommand) -> Result<Outcome> {
-    if !matches!(command, BenchCommand::Policy(_)) {
+    if !matches!(command, BenchCommand::Policy(_) | BenchCommand::Api(_)) {
         kilter_twin::check()?;
     }
     let mut progress = |what: &str| eprintln!("{what}");
     let mut clean = true;
-    let (report, output) = match command {
+    let times = Times::now();
+    let (mut report, output) = match command {
         BenchCommand::Datapath(args) => (datapath(args, &mut progress)?, args.bench.output),
+        BenchCommand::Api(args) => (api(args, &mut progress)?, args.output),
         BenchCommand::Cni(args) => (cni(args, &mut progress)?, args.output),
         BenchCommand::Policy(args) => (policy(args, &mut progress)?, args.bench.output),
         BenchCommand::Services(args) => (services(args, &mut progress)?, args.bench.output),
@@ -35,6 +38,7 @@ pub fn run(command: &BenchCommand) -> Result<Outcome> {
             return Ok(Outcome::Clean);
         }
     };
+    report.notes.extend(times.note());
     match output {
         Output::Json => out!("{}", report.json_lines()),
         Output::Text => out!("{report}"),
@@ -70,6 +74,11 @@ fn cni(args: &BenchArgs, progress: &mut dyn FnMut(&str)) -> Result<Report> {
     let options =
         kilter_bench::cni::Options { runs: args.runs, plugins: vec![lab.plugin()?], ..Default::default() };
     kilter_bench::cni::run(options, progress)
+}
+
+fn api(args: &BenchArgs, progress: &mut dyn FnMut(&str)) -> Result<Report> {
+    let options = kilter_bench::api::Options { runs: args.runs, kubectl: kilter_bench::api::kubectl() };
+    kilter_bench::api::run(&options, progress)
 }
 
 fn policy(args: &BenchPolicyArgs, progress: &mut dyn FnMut(&str)) -> Result<Report> {
