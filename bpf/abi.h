@@ -13,7 +13,7 @@
 #include <linux/types.h>
 
 enum abi {
-	ABI_VERSION = 4,
+	ABI_VERSION = 5,
 };
 
 /* Of either family, in network byte order; one of IPv4 in mapped form, ::ffff:a.b.c.d (RFC 4291). */
@@ -49,7 +49,8 @@ struct config {
 	__u16 masquerade_last;
 	__u16 overlay_port; /* UDP: packets of the tunnel, never a Service's */
 	__u8 gateway_mac[6];
-	__u8 pad[4];
+	__u8 retry_refused; /* of Services that say nothing about it: see struct attempt */
+	__u8 pad[3];
 	struct address node[BLOCKS]; /* this node's own addresses */
 	struct block pods[BLOCKS];   /* this node's */
 	struct block services[BLOCKS];
@@ -151,6 +152,7 @@ enum flow_state {
 	FLOW_RESET = 8,
 	FLOW_REVOKED = 16, /* policy allows it no longer */
 	FLOW_TRANSLATED = 32, /* what goes to the opener is translated first: see struct nat */
+	FLOW_ATTEMPT = 64,    /* whom it calls may still refuse: see struct attempt */
 };
 
 /* A flow has one entry for both directions: the lower address and port are end 0. */
@@ -228,6 +230,8 @@ enum frontend_flag {
 	FRONTEND_OWN_NODE = 1, /* of a node port: at this node's addresses only */
 	FRONTEND_SILENT = 2,   /* without a backend: drop, do not refuse */
 	FRONTEND_RESTRICTED = 4, /* for clients in the ranges of its revision only */
+	FRONTEND_RETRIES = 8,	 /* a connection that a backend refuses is carried to another */
+	FRONTEND_GIVES_UP = 16,	 /* it is not; neither: as struct config says */
 	FRONTEND_PLACES_SHIFT = 8, /* above: how many places its table has; 0: none */
 };
 
@@ -310,6 +314,22 @@ struct nat {
 };
 _Static_assert(sizeof(struct nat) == 56, "nat has no holes");
 
+/*
+ * A connection to a Service that nobody has answered, under the ends that its client knows. Should the backend
+ * refuse, the SYN is sent to another.
+ */
+#define SYN_MOST 60
+struct attempt {
+	struct frontend frontend;
+	__u32 seen;
+	__u8 tries;  /* backends that have refused it */
+	__u8 length; /* of the SYN's TCP header; 0: it has not been seen */
+	__u8 pad[2];
+	__u8 syn[SYN_MOST];
+	__u8 pad_too[4];
+};
+_Static_assert(sizeof(struct attempt) == 96, "attempt has no holes");
+
 /* What a socket took for what. */
 struct translation {
 	struct address service;
@@ -317,6 +337,8 @@ struct translation {
 	__be16 service_port;
 	__be16 backend_port;
 	__u32 revision;
+	__u32 flags; /* of the frontend */
+	__u32 pad;
 };
 
 /* A datagram socket that is not connected may talk to several Services at once. */
@@ -359,12 +381,14 @@ enum counter {
 	COUNT_FLOWS_OPENED = 0,
 	COUNT_EVENTS_LOST = 1,
 	COUNT_RESETS = 2, /* sent because policy ended a connection */
+	COUNT_RETRIED = 3, /* refused connections that were carried to another backend */
 	COUNTERS,
 };
 
 enum event_kind {
 	EVENT_DROP = 1,
 	EVENT_OPEN = 2,
+	EVENT_RETRIED = 3, /* of struct retried */
 };
 
 struct event {
@@ -382,6 +406,13 @@ struct event {
 };
 _Static_assert(sizeof(struct event) == 56, "event has no holes");
 
+/* A connection that its destination refused, and where it went instead. */
+struct retried {
+	struct event event;
+	struct backend to;
+};
+_Static_assert(sizeof(struct retried) == 80, "retried has no holes");
+
 /* The object's BTF has only what some variable uses; this one is there to use these. */
 struct vocabulary {
 	enum direction direction;
@@ -393,6 +424,7 @@ struct vocabulary {
 	enum scope scope;
 	enum frontend_flag frontend_flag;
 	struct event event;
+	struct retried retried;
 };
 
 #endif

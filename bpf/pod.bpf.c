@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /* Both directions of the host side of a pod's veth pair. */
 #include "lib/admit.h"
+#include "lib/attempt.h"
 #include "lib/base.h"
 #include "lib/edge.h"
 #include "lib/ends.h"
@@ -10,6 +11,10 @@
 #include "lib/parse.h"
 #include "lib/redirect.h"
 #include "lib/reset.h"
+#include "lib/retry.h"
+
+/* What from_pod_slow() answers about a connection that was carried to another backend. No verdict of tcx. */
+#define CARRIED 1002
 
 /* Whether this entry says that `sender` is the pod behind this link, and its MAC is right. */
 static __always_inline bool sent_from_here(struct __sk_buff *skb, const struct flow *flow, __u32 sender)
@@ -79,10 +84,16 @@ __global int from_pod_slow(struct __sk_buff *skb, struct packet *packet,
 		if (!flow_allows_now(key, flow))
 			return revoked_from_pod(skb, packet, flow, sender);
 		flow_touch(flow, packet, sender);
+		if ((flow->state & FLOW_ATTEMPT) && sender != flow->opener)
+			end_attempt(packet, flow);
 		if (flow->state & FLOW_TRANSLATED)
 			return deliver_translated(skb, packet, flow, sender);
 		return deliver_slowly(skb, packet, flow, sender);
 	}
+	if (opens(packet))
+		fresh.state = keep_syn(skb, packet);
+	if (fresh.state == FLOW_TRANSLATED || (!opens(packet) && is_carried(packet)))
+		return CARRIED;
 	if (may_begin(packet))
 		return drop_unknown(skb, packet, EGRESS);
 	end_is_pod(&fresh.end[sender], endpoint);
@@ -95,6 +106,37 @@ __global int from_pod_slow(struct __sk_buff *skb, struct packet *packet,
 	return deliver_slowly(skb, packet, &fresh, sender);
 }
 
+/* A packet to the backend that refused, of a connection that another has: what that one sees of it. */
+__global int deliver_carried(struct __sk_buff *skb, struct packet *packet)
+{
+	const struct flow_end *to;
+	struct flow_key key;
+	struct tuple known;
+	struct flow *flow;
+	struct nat *row;
+	__u32 sender;
+
+	if (!packet)
+		return DROP;
+	known = tuple_of(packet);
+	row = bpf_map_lookup_elem(&nat, &known);
+	if (!row)
+		return drop_quietly(DROP_NO_FLOW);
+	sender = flow_key_of(&row->to, &key) & 1;
+	flow = bpf_map_lookup_elem(&flows, &key);
+	if (!flow || !(flow->state & FLOW_TRANSLATED))
+		return drop_quietly(DROP_NO_FLOW);
+	if (!flow_allows_now(&key, flow))
+		return revoked_from_pod(skb, packet, flow, sender);
+	to = &flow->end[other(sender)];
+	/* What the stack must answer, it must see as the pod sent it. */
+	if (packet->ttl <= 1 || narrow(skb, link_to(to)))
+		return PASS;
+	flow_touch(flow, packet, sender);
+	nat_touch(row, packet);
+	return rewrite(skb, packet, row) ? DROP : deliver_slowly(skb, packet, flow, sender);
+}
+
 /* Everything that a pod sends. */
 SEC("tcx/ingress")
 int from_pod(struct __sk_buff *skb)
@@ -103,7 +145,7 @@ int from_pod(struct __sk_buff *skb)
 	struct flow_key key;
 	struct flow *flow;
 	__u32 sender;
-	int reason;
+	int reason, verdict;
 
 	if (skb->protocol == bpf_htons(ETH_P_ARP))
 		return answer_arp(skb);
@@ -122,7 +164,14 @@ int from_pod(struct __sk_buff *skb)
 		flow_touch(flow, &packet, sender);
 		return deliver(skb, &packet, flow, sender);
 	}
-	return from_pod_slow(skb, &packet, &key, sender);
+	if (flow && may_refuse(&packet, flow, sender) && !is_our_reset(skb) && sent_from_here(skb, flow, sender) &&
+	    flow_allows_now(&key, flow)) {
+		verdict = carry(skb, &packet);
+		if (verdict != NOT_CARRIED)
+			return verdict;
+	}
+	verdict = from_pod_slow(skb, &packet, &key, sender);
+	return verdict == CARRIED ? deliver_carried(skb, &packet) : verdict;
 }
 
 /* Whether a packet that the stack sends to a pod came the way its flow's entry says. */
@@ -174,8 +223,6 @@ static __always_inline int from_own_node(struct __sk_buff *skb, const struct pac
 static __always_inline int revoked_to_pod(struct __sk_buff *skb, const struct packet *packet,
 					  const struct flow *flow, __u32 sender)
 {
-	if (is_our_reset(skb))
-		return PASS;
 	tell_revoked(skb, packet, flow);
 	return is_resettable(packet) ? reset_to_pod(skb, packet, flow, sender) : DROP;
 }
@@ -194,11 +241,14 @@ __global int to_pod_slow(struct __sk_buff *skb, const struct packet *packet,
 	endpoint = bpf_map_lookup_elem(&endpoints, &packet->destination);
 	if (!endpoint || endpoint->ifindex != skb->ifindex)
 		return drop(skb, packet, DROP_NO_ENDPOINT, INGRESS);
+	/* Of a connection that was carried to another backend, the ends that the pod knows have no flow. */
+	if (is_our_reset(skb))
+		return PASS;
 	end_is_pod(&fresh.end[other(sender)], endpoint);
 	fresh.opener = sender;
 	flow = opens(packet) ? NULL : bpf_map_lookup_elem(&flows, key);
 	if (flow) {
-		if (came_as_known(skb, flow, sender) || is_our_reset(skb)) {
+		if (came_as_known(skb, flow, sender)) {
 			if (!flow_allows_now(key, flow))
 				return revoked_to_pod(skb, packet, flow, sender);
 			flow_touch(flow, packet, sender);

@@ -59,6 +59,55 @@ static __always_inline struct frontend frontend_of(const struct bpf_sock_addr *c
 	return frontend;
 }
 
+/* The ends of a TCP socket that connects. */
+static __always_inline struct tuple ends_of(const struct bpf_sock_ops *ctx)
+{
+	struct tuple ends = {
+		.source_port = bpf_htons(ctx->local_port),
+		.destination_port = bpf_htons(bpf_ntohl(ctx->remote_port)),
+		.protocol = IPPROTO_TCP,
+	};
+	__be32 local[4], remote[4];
+
+	if (ctx->family == AF_INET) {
+		ends.source = mapped(ctx->local_ip4);
+		ends.destination = mapped(ctx->remote_ip4);
+		return ends;
+	}
+	for (int i = 0; i < 4; i++) {
+		local[i] = ctx->local_ip6[i];
+		remote[i] = ctx->remote_ip6[i];
+	}
+	__builtin_memcpy(&ends.source, local, sizeof(local));
+	__builtin_memcpy(&ends.destination, remote, sizeof(remote));
+	return ends;
+}
+
+/*
+ * A pod's socket is about to send its SYN, and has its port by now. Should the backend refuse, the packets' hooks
+ * must know that it was one.
+ */
+static __always_inline void on_syn(struct bpf_sock_ops *ctx)
+{
+	struct tuple ends = ends_of(ctx);
+	struct attempt attempt = {.frontend = {.protocol = IPPROTO_TCP}};
+	struct translation *translation = NULL;
+
+	if (!is_own_pods(&ends.source))
+		return;
+	if (ctx->sk)
+		translation = bpf_sk_storage_get(&connected, ctx->sk, NULL, 0);
+	/* What a former socket with these ends has left is none of this one's. */
+	if (!translation || !retries(IPPROTO_TCP, translation->flags)) {
+		bpf_map_delete_elem(&attempts, &ends);
+		return;
+	}
+	attempt.frontend.address = translation->service;
+	attempt.frontend.port = translation->service_port;
+	attempt.seen = clock_now();
+	bpf_map_update_elem(&attempts, &ends, &attempt, BPF_ANY);
+}
+
 /* Returns GO_ON with the address to use instead in `to`, whose port is 0 for none. */
 static __always_inline int on_connect(struct bpf_sock_addr *ctx, struct address address, struct backend *to)
 {
@@ -187,5 +236,13 @@ SEC("cgroup/getpeername6")
 int getpeername6(struct bpf_sock_addr *ctx)
 {
 	show_service6(ctx);
+	return GO_ON;
+}
+
+SEC("sockops")
+int on_tcp(struct bpf_sock_ops *ctx)
+{
+	if (ctx->op == BPF_SOCK_OPS_TCP_CONNECT_CB)
+		on_syn(ctx);
 	return GO_ON;
 }

@@ -62,9 +62,14 @@ static long sweep_flow(struct bpf_map *map, struct flow_key *key, struct flow *f
 	return 0;
 }
 
-static __always_inline bool names(const struct tuple *tuple, const struct address *address)
+/*
+ * Whether one that talks has this address. Whom its client believes to talk to does not count: that is a Service,
+ * or a backend that refused and may be gone.
+ */
+static __always_inline bool names(const struct tuple *key, const struct nat *row, const struct address *address)
 {
-	return same_address(&tuple->source, address) || same_address(&tuple->destination, address);
+	return same_address(&key->source, address) || same_address(&row->to.destination, address) ||
+	       same_address(row->reply ? &key->destination : &row->to.source, address);
 }
 
 /* A connection is as old as the younger of its two rows; one without the other is none. */
@@ -72,8 +77,7 @@ static long sweep_nat(struct bpf_map *map, struct tuple *key, struct nat *row, s
 {
 	struct tuple partner = reverse(&row->to);
 	struct nat *other_way = bpf_map_lookup_elem(&nat, &partner);
-	bool purged = !is_nobody(&sweep->purge) &&
-		      (names(key, &sweep->purge) || names(&row->to, &sweep->purge));
+	bool purged = !is_nobody(&sweep->purge) && names(key, row, &sweep->purge);
 	__s32 idle = sweep->now - row->seen, idle_too;
 
 	if (other_way) {
@@ -91,6 +95,21 @@ static long sweep_affinity(struct bpf_map *map, struct affinity_key *key, struct
 {
 	if (row->until < *now)
 		bpf_map_delete_elem(map, key);
+	return 0;
+}
+
+static long sweep_attempt(struct bpf_map *map, struct tuple *ends, struct attempt *attempt, struct sweep *sweep)
+{
+	if ((__s32)(sweep->now - attempt->seen) > UNANSWERED || same_address(&ends->source, &sweep->purge))
+		bpf_map_delete_elem(map, ends);
+	return 0;
+}
+
+/* Who has the address next has refused nobody. */
+static long sweep_refusal(struct bpf_map *map, struct backend *backend, __u64 *until, struct sweep *sweep)
+{
+	if (*until < bpf_ktime_get_ns() || same_address(&backend->address, &sweep->purge))
+		bpf_map_delete_elem(map, backend);
 	return 0;
 }
 
@@ -116,6 +135,8 @@ int sweep_flows(struct sweep *argument)
 	bpf_for_each_map_elem(&flows, sweep_flow, &sweep, 0);
 	bpf_for_each_map_elem(&nat, sweep_nat, &sweep, 0);
 	bpf_for_each_map_elem(&affinities, sweep_affinity, &now, 0);
+	bpf_for_each_map_elem(&attempts, sweep_attempt, &sweep, 0);
+	bpf_for_each_map_elem(&refusing, sweep_refusal, &sweep, 0);
 	bpf_for_each_map_elem(&endpoints, stop_counting, NULL, 0);
 	argument->now = sweep.now;
 	argument->live = sweep.live;

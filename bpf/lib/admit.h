@@ -107,7 +107,7 @@ __global int judge_again(const struct flow_key *key, struct flow *flow)
 /* Whether the fast path may take it: the rest is for the slow one to see. */
 static __always_inline bool flow_allows(const struct flow *flow)
 {
-	return !(flow->state & (FLOW_REVOKED | FLOW_TRANSLATED)) && flow_current(flow);
+	return !(flow->state & (FLOW_REVOKED | FLOW_TRANSLATED | FLOW_ATTEMPT)) && flow_current(flow);
 }
 
 /* The part of the slow path for a packet of a known flow; whether the flow (still) allows it. */

@@ -8,6 +8,7 @@
 
 #include "base.h"
 #include "maps.h"
+#include "refusal.h"
 
 struct search {
 	struct backend_key key;
@@ -51,7 +52,8 @@ static __noinline int stay(const struct frontend_row *row, const struct affinity
 	if (!row->affinity)
 		return 0;
 	had = bpf_map_lookup_elem(&affinities, key);
-	if (!had || had->until < now || !serves(row, &had->backend))
+	if (!had || had->until < now || is_passed_over(key->frontend.protocol, row, &had->backend) ||
+	    !serves(row, &had->backend))
 		return 0;
 	had->until = now + nanoseconds(row->affinity);
 	*backend = had->backend;

@@ -194,9 +194,11 @@ static __always_inline bool is_over(const struct packet *packet, struct nat *row
 	return false;
 }
 
-/* The link that packets to an end beyond this node leave by. */
+/* The link that packets to an end leave by: to a pod, or beyond this node. */
 static __always_inline __u32 link_to(const struct flow_end *end)
 {
+	if (end->kind == END_POD)
+		return end->via;
 	return is_tunnelled(end) ? config.overlay : config.uplink;
 }
 
@@ -321,7 +323,7 @@ static __always_inline int from_edge(struct __sk_buff *skb, struct packet *packe
 	return pass_edge(skb, packet, row);
 }
 
-/* A pod's packet of a translated connection, which its flow allows: what the client sees of it. */
+/* A packet to the opener of a translated connection, which its flow allows: what the client sees of it. */
 static __noinline int deliver_translated(struct __sk_buff *skb, struct packet *packet,
 					 const struct flow *flow, __u32 sender)
 {

@@ -42,6 +42,20 @@ static __always_inline __u32 flow_key(const struct packet *packet, struct flow_k
 	return sender;
 }
 
+/* The same of a tuple, of a protocol with ports. */
+static __always_inline __u32 flow_key_of(const struct tuple *ends, struct flow_key *key)
+{
+	__u32 sender = comes_after(&ends->source, ends->source_port, &ends->destination, ends->destination_port);
+
+	key->address[0] = sender ? ends->destination : ends->source;
+	key->address[1] = sender ? ends->source : ends->destination;
+	key->port[0] = sender ? ends->destination_port : ends->source_port;
+	key->port[1] = sender ? ends->source_port : ends->destination_port;
+	key->protocol = ends->protocol;
+	key->echo = key->pad[0] = key->pad[1] = 0;
+	return sender;
+}
+
 /* Whether neither end's class or posture has changed since the flow was judged. */
 static __always_inline bool flow_current(const struct flow *flow)
 {

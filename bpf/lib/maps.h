@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
- * All maps. Sizes of 1 are set by the loader before the maps are made. Tries allocate a node per
+ * All maps (the room that lib/retry.h works in is there). Sizes of 1 are set by the loader before the maps are made. Tries allocate a node per
  * row, so their limits are far away and cost nothing; a lookup happens once per flow.
  */
 #ifndef KILTER_MAPS_H
@@ -182,6 +182,24 @@ struct {
 	__type(value, struct nat_draft);
 	__uint(max_entries, 1);
 } nat_drafts SEC(".maps");
+
+/* Rows are there from connect() to the first answer. Who finds it full is not carried elsewhere. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct tuple);
+	__type(value, struct attempt);
+	__uint(max_entries, 16384);
+} attempts SEC(".maps");
+
+/* Backends that have refused a connection -> until when new ones pass them over, in ns of the monotonic clock. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct backend);
+	__type(value, __u64);
+	__uint(max_entries, 4096);
+} refusing SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);

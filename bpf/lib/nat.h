@@ -207,15 +207,11 @@ static __always_inline __be16 any_port(void)
 /* Whether a connection that is not translated has these ends: they shall not be mistaken for each other. */
 static __noinline int is_taken(const struct tuple *ends)
 {
-	__u32 sender = comes_after(&ends->source, ends->source_port, &ends->destination, ends->destination_port);
-	struct flow_key key = {
-		.address = {sender ? ends->destination : ends->source, sender ? ends->source : ends->destination},
-		.port = {sender ? ends->destination_port : ends->source_port,
-			 sender ? ends->source_port : ends->destination_port},
-		.protocol = ends->protocol,
-	};
-	struct flow *flow = bpf_map_lookup_elem(&flows, &key);
+	struct flow_key key;
+	struct flow *flow;
 
+	flow_key_of(ends, &key);
+	flow = bpf_map_lookup_elem(&flows, &key);
 	return flow && !(flow->state & FLOW_TRANSLATED);
 }
 
@@ -225,17 +221,19 @@ static __noinline int is_taken(const struct tuple *ends)
  */
 __global int nat_enter(const struct tuple *client, struct nat_draft *draft)
 {
-	bool keeps_source;
+	bool keeps_source, keeps_port;
 	long failed = -1;
 
 	if (!client || !draft)
 		return DROP_NAT_PORTS;
 	keeps_source = same_address(&draft->forward.to.source, &client->source);
+	/* Another socket of a pod may come to use the pod's own port to the very same end. */
+	keeps_port = keeps_source && !is_own_pods(&client->source);
 	draft->reply = draft->forward;
 	draft->reply.to = reverse(client);
 	draft->reply.reply = 1;
 	for (int i = 0; i < PORT_TRIES; i++) {
-		draft->forward.to.source_port = keeps_source && !i ? client->source_port : any_port();
+		draft->forward.to.source_port = keeps_port && !i ? client->source_port : any_port();
 		draft->back = reverse(&draft->forward.to);
 		if (keeps_source && is_taken(&draft->back))
 			continue;

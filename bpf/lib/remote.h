@@ -8,6 +8,7 @@
 
 #include "admit.h"
 #include "announce.h"
+#include "attempt.h"
 #include "base.h"
 #include "edge.h"
 #include "ends.h"
@@ -16,6 +17,7 @@
 #include "parse.h"
 #include "redirect.h"
 #include "reset.h"
+#include "retry.h"
 #include "tunnel.h"
 
 /* The way on which a packet came. */
@@ -105,6 +107,11 @@ __global int from_remote_slow(struct __sk_buff *skb, struct packet *packet,
 			return is_resettable(packet) ? reset_from_remote(skb, packet, flow, sender) : DROP;
 		}
 		flow_touch(flow, packet, sender);
+		if ((flow->state & FLOW_ATTEMPT) && sender != flow->opener)
+			end_attempt(packet, flow);
+		/* What comes to a Service was translated at the edge, what comes from one to a pod is here. */
+		if ((flow->state & FLOW_TRANSLATED) && sender != flow->opener)
+			return deliver_translated(skb, packet, flow, sender);
 		return deliver_slowly(skb, packet, flow, sender);
 	}
 	node = source_node(packet, way);
@@ -178,6 +185,12 @@ static __always_inline int from_remote(struct __sk_buff *skb, bool to_pod, enum 
 	if (flow && flow_allows(flow) && came_from_remote(skb, flow, sender, way)) {
 		flow_touch(flow, &packet, sender);
 		return deliver(skb, &packet, flow, sender);
+	}
+	if (flow && may_refuse(&packet, flow, sender) && came_from_remote(skb, flow, sender, way) &&
+	    flow_allows_now(&key, flow)) {
+		verdict = carry(skb, &packet);
+		if (verdict != NOT_CARRIED)
+			return verdict;
 	}
 	return from_remote_slow(skb, &packet, &key, sender, way);
 }

@@ -16,20 +16,6 @@
 #include "packet.h"
 #include "redirect.h"
 
-struct reset_frame4 {
-	struct ethhdr link;
-	struct iphdr ip;
-	struct tcphdr tcp;
-} __attribute__((packed));
-_Static_assert(sizeof(struct reset_frame4) == 54, "headers follow each other");
-
-struct reset_frame6 {
-	struct ethhdr link;
-	struct ipv6hdr ip;
-	struct tcphdr tcp;
-} __attribute__((packed));
-_Static_assert(sizeof(struct reset_frame6) == 74, "headers follow each other");
-
 /* Without options and extension headers: see is_resettable(). */
 static __always_inline __u32 reset_header(const struct packet *packet)
 {
@@ -120,16 +106,13 @@ static __always_inline struct tcphdr reset_segment(const struct packet *packet, 
 	return segment;
 }
 
-static __noinline int write_reset4(struct __sk_buff *skb, const struct packet *packet,
-				   const struct spoken *spoken, enum reset_way way)
+static __always_inline int store_header4(struct __sk_buff *skb, const struct address *from,
+					 const struct address *to, __u32 length)
 {
-	const struct address *from = way == RESET_BACK ? &packet->destination : &packet->source;
-	const struct address *to = way == RESET_BACK ? &packet->source : &packet->destination;
-	struct reset_frame4 frame = {};
 	struct iphdr ip = {
 		.version = 4,
 		.ihl = 5,
-		.tot_len = bpf_htons(sizeof(struct iphdr) + sizeof(struct tcphdr)),
+		.tot_len = bpf_htons(sizeof(ip) + length),
 		.frag_off = bpf_htons(0x4000), /* do not fragment */
 		.ttl = 64,
 		.protocol = IPPROTO_TCP,
@@ -137,40 +120,45 @@ static __noinline int write_reset4(struct __sk_buff *skb, const struct packet *p
 		.daddr = unmapped(to),
 	};
 
-	if (bpf_skb_load_bytes(skb, 0, &frame.link, sizeof(frame.link)))
-		return -1;
 	ip.check = ~fold(sum_of(&ip, sizeof(ip)));
-	frame.ip = ip;
-	frame.tcp = reset_segment(packet, spoken, way);
-	return bpf_skb_store_bytes(skb, 0, &frame, sizeof(frame), BPF_F_RECOMPUTE_CSUM);
+	return bpf_skb_store_bytes(skb, ETH_HLEN, &ip, sizeof(ip), BPF_F_RECOMPUTE_CSUM);
 }
 
-static __noinline int write_reset6(struct __sk_buff *skb, const struct packet *packet,
-				   const struct spoken *spoken, enum reset_way way)
+static __always_inline int store_header6(struct __sk_buff *skb, const struct address *from,
+					 const struct address *to, __u32 length)
 {
-	const struct address *from = way == RESET_BACK ? &packet->destination : &packet->source;
-	const struct address *to = way == RESET_BACK ? &packet->source : &packet->destination;
-	struct reset_frame6 frame = {};
+	struct ipv6hdr ip = {.version = 6, .nexthdr = IPPROTO_TCP, .hop_limit = 64};
 
-	if (bpf_skb_load_bytes(skb, 0, &frame.link, sizeof(frame.link)))
-		return -1;
-	frame.ip.version = 6;
-	frame.ip.payload_len = bpf_htons(sizeof(struct tcphdr));
-	frame.ip.nexthdr = IPPROTO_TCP;
-	frame.ip.hop_limit = 64;
-	__builtin_memcpy(&frame.ip.saddr, from, sizeof(*from));
-	__builtin_memcpy(&frame.ip.daddr, to, sizeof(*to));
-	frame.tcp = reset_segment(packet, spoken, way);
-	return bpf_skb_store_bytes(skb, 0, &frame, sizeof(frame), BPF_F_RECOMPUTE_CSUM);
+	ip.payload_len = bpf_htons(length);
+	__builtin_memcpy(&ip.saddr, from, sizeof(*from));
+	__builtin_memcpy(&ip.daddr, to, sizeof(*to));
+	return bpf_skb_store_bytes(skb, ETH_HLEN, &ip, sizeof(ip), BPF_F_RECOMPUTE_CSUM);
+}
+
+/* The IP header of a TCP segment of so many bytes, which has come from nowhere yet. */
+static __always_inline int store_header(struct __sk_buff *skb, __u8 version, const struct address *from,
+					const struct address *to, __u32 length)
+{
+	return version == 4 ? store_header4(skb, from, to, length) : store_header6(skb, from, to, length);
 }
 
 __global int write_reset(struct __sk_buff *skb, const struct packet *packet, const struct spoken *spoken,
 			 enum reset_way way)
 {
+	struct tcphdr segment;
+	int failed;
+
 	if (!packet || !spoken)
 		return -1;
-	return packet->version == 4 ? write_reset4(skb, packet, spoken, way) :
-				      write_reset6(skb, packet, spoken, way);
+	segment = reset_segment(packet, spoken, way);
+	if (way == RESET_BACK)
+		failed = store_header(skb, packet->version, &packet->destination, &packet->source, sizeof(segment));
+	else
+		failed = store_header(skb, packet->version, &packet->source, &packet->destination, sizeof(segment));
+	if (failed)
+		return -1;
+	return bpf_skb_store_bytes(skb, ETH_HLEN + reset_header(packet), &segment, sizeof(segment),
+				   BPF_F_RECOMPUTE_CSUM);
 }
 
 /*
@@ -258,7 +246,11 @@ static __noinline int reset_from_remote(struct __sk_buff *skb, struct packet *pa
 {
 	struct spoken spoken = {};
 
-	if (!begin_reset(skb, packet, &spoken) || write_reset(skb, packet, &spoken, RESET_ONWARD))
+	if (!begin_reset(skb, packet, &spoken))
+		return DROP;
+	if ((flow->state & FLOW_TRANSLATED) && sender != flow->opener && as_client_knows(packet, RESET_ONWARD))
+		return DROP;
+	if (write_reset(skb, packet, &spoken, RESET_ONWARD))
 		return DROP;
 	reset_pod(skb, &flow->end[other(sender)]);
 	if ((flow->state & FLOW_TRANSLATED) && as_client_knows(packet, RESET_BACK))

@@ -6,6 +6,7 @@
 #include "affinity.h"
 #include "base.h"
 #include "ends.h"
+#include "refusal.h"
 #include "maps.h"
 #include "sources.h"
 
@@ -15,14 +16,23 @@ enum choice {
 	NO_BACKEND,
 };
 
-/* A slot of the frontend's revision, at random. */
-static __always_inline struct backend *choose_any(const struct frontend_row *row)
+/* A slot of the frontend's revision, at random; of one that does not refuse, if there is any. */
+static __always_inline struct backend *choose_any(const struct frontend *frontend, const struct frontend_row *row)
 {
 	struct backend_key key = {.revision = row->revision};
+	struct backend *backend;
+	int willing;
 
 	if (!row->count)
 		return NULL;
 	key.slot = bpf_get_prandom_u32() % row->count;
+	backend = bpf_map_lookup_elem(&backends, &key);
+	if (!backend || !is_passed_over(frontend->protocol, row, backend))
+		return backend;
+	willing = find_willing(row, key.slot, 0);
+	if (willing < 0)
+		return backend;
+	key.slot = willing;
 	return bpf_map_lookup_elem(&backends, &key);
 }
 
@@ -37,7 +47,7 @@ __global int choose(const struct frontend *frontend, const struct frontend_row *
 		return NO_BACKEND;
 	client.frontend = *frontend;
 	if (!stay(row, &client, &backend)) {
-		any = choose_any(row);
+		any = choose_any(frontend, row);
 		if (!any)
 			return NO_BACKEND;
 		backend = *any;
@@ -48,6 +58,7 @@ __global int choose(const struct frontend *frontend, const struct frontend_row *
 	translation->backend = backend.address;
 	translation->backend_port = backend.port;
 	translation->revision = row->revision;
+	translation->flags = row->flags;
 	return TRANSLATED;
 }
 

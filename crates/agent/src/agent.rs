@@ -292,6 +292,7 @@ fn open(config: Config, channels: Channels) -> Result<(Engine, EventSource, u32)
         service_cidrs: config.service_cidrs.clone(),
         masquerade_ports: host::MASQUERADE_PORTS,
         cgroup: config.cgroup.clone(),
+        retry_refused: config.retry_refused,
         max_flows: config.max_flows,
     })?;
     let events = datapath.events()?;

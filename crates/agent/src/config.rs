@@ -33,6 +33,9 @@ pub struct Config {
     pub ipam: PathBuf,
     /// Where the CNI plugin asks.
     pub socket: PathBuf,
+    /// Whether a connection that a Service's endpoint refuses is carried to another, where the Service's annotation
+    /// does not say.
+    pub retry_refused: bool,
     /// How many flows the data plane tracks before it refuses new ones.
     pub max_flows: u32,
 }

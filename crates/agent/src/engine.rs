@@ -177,8 +177,12 @@ impl Engine {
             return;
         }
         let remotes = std::mem::take(&mut self.departed);
+        let carried = self.datapath.carried().unwrap_or_else(|error| {
+            tracing::error!(error = %chain(&error), "connections that were carried to another endpoint may end with the first");
+            Default::default()
+        });
         let namespaces = self.containers.iter().map(|container| container.reservation.netns.clone()).collect();
-        if self.closer.send(Closing { remotes, namespaces }).is_err() {
+        if self.closer.send(Closing { remotes, carried, namespaces }).is_err() {
             tracing::error!("BUG: nobody closes sockets any more");
         }
     }
@@ -316,6 +320,7 @@ impl Engine {
                 && !self.routes_pending
                 && !self.announcer.is_pending(),
             tables: stats.tables.iter().map(|(name, entries)| ((*name).to_owned(), *entries)).collect(),
+            retried: stats.retried,
             drops: stats.drops.iter().map(|(reason, packets)| (reason.to_string(), *packets)).collect(),
         }
     }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use kilter_datapath::{Datapath, Event};
+use kilter_model::Direction;
 use kilter_policy::RuleId;
 use kilter_wire::control::{Drop, Flow, FlowState, Opened};
 use tokio::sync::broadcast;
@@ -106,6 +107,18 @@ fn dropped(node: &str, event: &Event, rule_text: impl Fn(RuleId) -> Option<Strin
 }
 
 fn opened(node: &str, event: &Event, rule_text: impl Fn(RuleId) -> Option<String>) -> Option<Opened> {
+    if let Event::Retried { at, from, to, next, .. } = event {
+        return Some(Opened {
+            node: node.to_owned(),
+            at: micros(*at),
+            direction: Direction::Egress.to_string(),
+            from: pair(*from),
+            to: pair(*next),
+            protocol: protocol_name(6),
+            rule: None,
+            refused_by: Some(pair(*to)),
+        });
+    }
     let Event::Open { at, direction, from, to, protocol, rule, .. } = event else { return None };
     Some(Opened {
         node: node.to_owned(),
@@ -115,6 +128,7 @@ fn opened(node: &str, event: &Event, rule_text: impl Fn(RuleId) -> Option<String
         to: pair(*to),
         protocol: protocol_name(*protocol),
         rule: rule.and_then(rule_text),
+        refused_by: None,
     })
 }
 
@@ -158,8 +172,6 @@ fn protocol_name(number: u8) -> String {
 #[cfg(test)]
 mod tests {
     use kilter_datapath::DropReason;
-    use kilter_model::Direction;
-
     use super::*;
 
     #[test]

@@ -29,6 +29,9 @@ pub struct Config {
     pub masquerade_ports: (u16, u16),
     /// The node's cgroup (v2): sockets created in it, or below, are translated.
     pub cgroup: PathBuf,
+    /// Whether a connection that a Service's backend refuses is carried to another, where the Service says nothing
+    /// about it.
+    pub retry_refused: bool,
     /// How many flows the node tracks before it refuses new ones. Adopted tables keep the size
     /// that they were made with.
     pub max_flows: u32,

@@ -26,7 +26,7 @@ pub(crate) const POD: [Filter; 2] = [
     Filter { program: "to_pod", side: libbpf_sys::BPF_TC_EGRESS },
     Filter { program: "from_pod", side: libbpf_sys::BPF_TC_INGRESS },
 ];
-pub(crate) const SOCKETS: [Hook; 8] = [
+pub(crate) const SOCKETS: [Hook; 9] = [
     Hook { program: "connect4", attach_type: libbpf_sys::BPF_CGROUP_INET4_CONNECT },
     Hook { program: "connect6", attach_type: libbpf_sys::BPF_CGROUP_INET6_CONNECT },
     Hook { program: "sendmsg4", attach_type: libbpf_sys::BPF_CGROUP_UDP4_SENDMSG },
@@ -35,6 +35,7 @@ pub(crate) const SOCKETS: [Hook; 8] = [
     Hook { program: "recvmsg6", attach_type: libbpf_sys::BPF_CGROUP_UDP6_RECVMSG },
     Hook { program: "getpeername4", attach_type: libbpf_sys::BPF_CGROUP_INET4_GETPEERNAME },
     Hook { program: "getpeername6", attach_type: libbpf_sys::BPF_CGROUP_INET6_GETPEERNAME },
+    Hook { program: "on_tcp", attach_type: libbpf_sys::BPF_CGROUP_SOCK_OPS },
 ];
 const SWEEP: &str = "sweep_flows";
 
@@ -283,6 +284,7 @@ impl Datapath {
         stats.flows_opened = counter(types::counter::COUNT_FLOWS_OPENED)?;
         stats.events_lost = counter(types::counter::COUNT_EVENTS_LOST)?;
         stats.resets = counter(types::counter::COUNT_RESETS)?;
+        stats.retried = counter(types::counter::COUNT_RETRIED)?;
         stats.tables = BTreeMap::from([
             ("flows", self.last_sweep.live),
             ("translations", self.last_sweep.translations),

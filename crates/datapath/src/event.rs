@@ -55,10 +55,23 @@ pub enum Event {
         /// The interface on whose hook it happened.
         ifindex: u32,
     },
+    /// A connection to a Service was refused by its backend, and carried to another.
+    Retried {
+        /// When, by the wall clock.
+        at: SystemTime,
+        /// Whose connection.
+        from: SocketAddr,
+        /// Who refused it.
+        to: SocketAddr,
+        /// Who is asked instead.
+        next: SocketAddr,
+        /// The interface on whose hook the refusal arrived.
+        ifindex: u32,
+    },
 }
 
 /// Events as they were taken from the ring, until somebody asks for them.
-type Queue = Arc<Mutex<VecDeque<types::event>>>;
+type Queue = Arc<Mutex<VecDeque<types::retried>>>;
 
 /// The reader of a node's events. There is one ring, so two readers share it between them.
 pub struct EventSource {
@@ -76,7 +89,7 @@ impl EventSource {
         let mut builder = RingBufferBuilder::new();
         let take = move |bytes: &[u8]| {
             let mut queue = filled.lock().unwrap_or_else(PoisonError::into_inner);
-            queue.extend(types::event::from_bytes(bytes));
+            queue.extend(record(bytes));
             0
         };
         builder.add(&map, take).map_err(failed)?;
@@ -129,7 +142,13 @@ fn wall_clock_at_zero() -> Result<SystemTime> {
     Ok(SystemTime::now().checked_sub(since_zero).unwrap_or(SystemTime::UNIX_EPOCH))
 }
 
-fn decode(event: &types::event, zero: SystemTime) -> Option<Event> {
+/// A record of the ring; most are without the last field.
+fn record(bytes: &[u8]) -> Option<types::retried> {
+    let plain = || types::event::from_bytes(bytes).map(|event| types::retried { event, ..Default::default() });
+    types::retried::from_bytes(bytes).or_else(plain)
+}
+
+fn decode(types::retried { event, to: next }: &types::retried, zero: SystemTime) -> Option<Event> {
     let socket = |wire, port| SocketAddr::new(address(wire), u16::from_be(port));
     let at = zero + Duration::from_nanos(event.at);
     let direction = if u32::from(event.direction) == types::direction::INGRESS.0 {
@@ -148,6 +167,9 @@ fn decode(event: &types::event, zero: SystemTime) -> Option<Event> {
         }
         types::event_kind::EVENT_OPEN => {
             Some(Event::Open { at, direction, from, to, protocol, rule, ifindex })
+        }
+        types::event_kind::EVENT_RETRIED => {
+            Some(Event::Retried { at, from, to, next: socket(next.address, next.port), ifindex })
         }
         _ => None,
     }
@@ -173,7 +195,8 @@ mod tests {
             direction: types::direction::INGRESS.0 as u8,
             protocol: 6,
         };
-        let event = decode(&raw, SystemTime::UNIX_EPOCH).unwrap();
+        let read = |raw: types::event| decode(&record(raw.bytes()).unwrap(), SystemTime::UNIX_EPOCH);
+        let event = read(raw).unwrap();
         let expected = Event::Drop {
             at: SystemTime::UNIX_EPOCH + Duration::from_millis(1_500),
             direction: Direction::Ingress,
@@ -185,6 +208,14 @@ mod tests {
             ifindex: 3,
         };
         assert_eq!(event, expected);
-        assert!(decode(&types::event { kind: 77, ..raw }, SystemTime::UNIX_EPOCH).is_none());
+        assert!(read(types::event { kind: 77, ..raw }).is_none());
+        let next = "10.244.1.8:80".parse().unwrap();
+        let (kind, event) = (types::event_kind::EVENT_RETRIED.0 as u8, raw);
+        let to = crate::rows::backend_row(&kilter_services::Backend { address: [10, 244, 1, 8].into(), port: 80 });
+        let raw = types::retried { event: types::event { kind, ..event }, to };
+        let Event::Retried { to, next: found, .. } = decode(&record(raw.bytes()).unwrap(), SystemTime::UNIX_EPOCH).unwrap() else {
+            panic!("another kind of event");
+        };
+        assert_eq!((to, found), ("10.244.1.7:80".parse().unwrap(), next));
     }
 }

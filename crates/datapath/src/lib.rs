@@ -7,6 +7,7 @@
 
 mod announced;
 mod attachments;
+mod carried;
 mod check;
 mod config;
 mod datapath;

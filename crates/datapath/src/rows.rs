@@ -152,18 +152,22 @@ pub(crate) fn frontend_of(key: &types::frontend) -> Option<Frontend> {
 const OWN_NODE: u32 = types::frontend_flag::FRONTEND_OWN_NODE.0;
 const SILENT: u32 = types::frontend_flag::FRONTEND_SILENT.0;
 const RESTRICTED: u32 = types::frontend_flag::FRONTEND_RESTRICTED.0;
+const RETRIES: u32 = types::frontend_flag::FRONTEND_RETRIES.0;
+const GIVES_UP: u32 = types::frontend_flag::FRONTEND_GIVES_UP.0;
 
 pub(crate) fn frontend_row(row: &FrontendRow) -> types::frontend_row {
     let flag = |is: bool, flag: u32| if is { flag } else { 0 };
-    let Flags { own_node, silent, restricted } = row.flags;
+    let Flags { own_node, silent, restricted, retry } = row.flags;
     let flags = flag(own_node, OWN_NODE) | flag(silent, SILENT) | flag(restricted, RESTRICTED);
-    let flags = flags | row.places << PLACES_SHIFT;
+    let retry = flag(retry == Some(true), RETRIES) | flag(retry == Some(false), GIVES_UP);
+    let flags = flags | retry | row.places << PLACES_SHIFT;
     types::frontend_row { revision: row.revision, count: row.count, flags, affinity: row.affinity }
 }
 
 pub(crate) fn frontend_row_of(row: &types::frontend_row) -> FrontendRow {
     let is = |flag: u32| row.flags & flag != 0;
-    let flags = Flags { own_node: is(OWN_NODE), silent: is(SILENT), restricted: is(RESTRICTED) };
+    let retry = (is(RETRIES) || is(GIVES_UP)).then_some(is(RETRIES));
+    let flags = Flags { own_node: is(OWN_NODE), silent: is(SILENT), restricted: is(RESTRICTED), retry };
     let places = row.flags >> PLACES_SHIFT;
     FrontendRow { revision: row.revision, count: row.count, flags, affinity: row.affinity, places }
 }

@@ -48,7 +48,8 @@ impl Counts {
     }
 
     pub(crate) fn apply(&mut self, maps: &Maps, plan: &Plan) -> Result<()> {
-        plan.writes().try_for_each(|one| self.write(maps, one))
+        plan.writes().try_for_each(|one| self.write(maps, one))?;
+        ask_again(maps, plan)
     }
 
     fn write(&mut self, maps: &Maps, write: &Write) -> Result<()> {
@@ -83,6 +84,20 @@ impl Counts {
         }
         Ok(())
     }
+}
+
+/// What is written anew, as when its probe has changed its mind, gets new connections again although it refused
+/// one.
+fn ask_again(maps: &Maps, plan: &Plan) -> Result<()> {
+    let refusing = maps.refusing.keys()?;
+    if refusing.is_empty() {
+        return Ok(());
+    }
+    let is_written = |key: &&types::backend| {
+        let backend = rows::backend_of(key);
+        plan.writes().any(|write| matches!(write, Write::PutBackend { backend: put, .. } if *put == backend))
+    };
+    refusing.iter().filter(is_written).try_for_each(|key| maps.refusing.remove(key).map(drop))
 }
 
 /// Whether the row is a new one.

@@ -79,6 +79,7 @@ plain! {
     types::backend_key: 8,
     types::backend: 24,
     types::event: 56,
+    types::retried: 80,
 }
 
 /// Part of every pin's path.

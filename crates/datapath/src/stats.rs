@@ -13,6 +13,8 @@ pub struct Stats {
     pub events_lost: u64,
     /// Resets sent because policy ended a connection.
     pub resets: u64,
+    /// Connections that a Service's backend refused, and that were carried to another.
+    pub retried: u64,
     /// Entries in each table, by its name.
     pub tables: BTreeMap<&'static str, u64>,
 }

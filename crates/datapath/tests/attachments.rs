@@ -36,7 +36,7 @@ fn every_hook_of_the_node_and_its_pods_is_listed() {
     let datapath = node.datapath();
     let all = netns.run(|| datapath.attachments()).unwrap().unwrap();
     let places: Vec<&Place> = all.iter().map(|it| &it.place).collect();
-    assert_eq!(all.len(), 1 + 8 + 2);
+    assert_eq!(all.len(), 1 + 9 + 2);
     assert!(places.contains(&&Place::Ingress(pod.ifindex)) && places.contains(&&Place::Egress(pod.ifindex)));
     assert!(all.iter().all(|it| it.expected.constants.len() > 500 && it.expected.tag != [0; 8]));
     assert_eq!(faults(&mut node), Vec::<String>::new());

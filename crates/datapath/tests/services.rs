@@ -6,48 +6,16 @@ mod common;
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
-use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use common::*;
 use kilter_datapath::{Datapath, DropReason};
 use kilter_model::Protocol;
 use kilter_services::{Backend, Flags, Frontend, FrontendRow, Plan, Write};
-use kilter_testkit::cgroup2_root;
 
 const SERVICE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 96, 0, 10));
 const SERVICE6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd00, 0x96, 0, 0, 0, 0, 0, 0x10));
 /// [`SERVICE`] as sockets of IPv6 write it.
 const MAPPED: Ipv6Addr = Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0x0a60, 10);
-
-/// This process is in a node's cgroup until this is dropped.
-struct Inside {
-    before: PathBuf,
-    _alone: MutexGuard<'static, ()>,
-}
-
-impl Inside {
-    fn of(node: &Node) -> Self {
-        static ALONE: Mutex<()> = Mutex::new(());
-        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = std::fs::read_to_string("/proc/self/cgroup").unwrap();
-        let path = own.lines().find_map(|line| line.strip_prefix("0::/")).unwrap();
-        move_to(&node.config.cgroup);
-        Self { before: cgroup2_root().join(path), _alone: alone }
-    }
-}
-
-impl Drop for Inside {
-    fn drop(&mut self) {
-        move_to(&self.before);
-    }
-}
-
-fn move_to(cgroup: &std::path::Path) {
-    let procs = cgroup.join("cgroup.procs");
-    std::fs::write(&procs, std::process::id().to_string())
-        .unwrap_or_else(|error| panic!("write {}: {error}", procs.display()));
-}
 
 /// Makes `port` of [`SERVICE`], or of [`SERVICE6`] if that is what the backends are, stand for these
 /// backends, under a new revision.
@@ -265,7 +233,7 @@ fn service_rows_come_back_as_they_were_written() {
             Write::PutBackend { revision: 4, slot: 0, backend },
             Write::PutBackend { revision: 4, slot: 1, backend },
         ],
-        switch: vec![Write::PutFrontend { frontend, row: FrontendRow { revision: 4, count: 2, flags: Flags::default(), affinity: 0, places: 0 } }],
+        switch: vec![Write::PutFrontend { frontend, row: FrontendRow { revision: 4, count: 2, flags: Flags { retry: Some(false), ..Flags::default() }, affinity: 0, places: 0 } }],
         retire: vec![],
     };
     plan.writes().for_each(|write| expected.apply(write));

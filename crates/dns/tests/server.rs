@@ -30,6 +30,7 @@ fn service(name: &str, headless: bool, external: Option<&str>) -> Event {
         families: vec![],
         locality: Default::default(),
         exposure: Default::default(),
+        retry_refused: None,
         publish_not_ready: false,
         distribution: Default::default(),
         affinity: None,

@@ -30,6 +30,9 @@ pub struct Service {
     /// `sessionAffinity: ClientIP`: so many seconds (1 to 86,400) after its last connection a client that comes
     /// back is sent to the endpoint that it had; `None`: to any.
     pub affinity: Option<u32>,
+    /// Annotation [`RETRY_REFUSED`]: whether a connection that one of its endpoints refuses is carried to another;
+    /// `None`: as the node does by default.
+    pub retry_refused: Option<bool>,
     /// How it is reached from outside.
     pub exposure: Exposure,
     /// Whether DNS and endpoints publish pods that are not ready.
@@ -39,6 +42,9 @@ pub struct Service {
     /// Where it was declared.
     pub origin: Origin,
 }
+
+/// The annotation of Services behind [`Service::retry_refused`]: `"true"` or `"false"`.
+pub const RETRY_REFUSED: &str = "kilter.dev/retry-refused";
 
 /// How a Service is reached at addresses that are not the cluster's own, beside its node ports.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -35,7 +35,7 @@ pub use link::{Link, Mac, Peer, Veth};
 pub use masquerade::{Family, Masquerade};
 pub use neighbour::Neighbour;
 pub use nft::tables as nftables;
-pub use sockets::destroy_sockets;
+pub use sockets::{Talk, destroy_sockets};
 pub use source_nat::SourceNat;
 pub use route::{ROUTE_PROTOCOL, Refusal, Route, Tunnel};
 pub use sysctl::{Setting, read_sysctl, read_sysctls, sysctl, sysctls, sysctls_here};

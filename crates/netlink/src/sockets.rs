@@ -40,23 +40,34 @@ const ESTABLISHED: u32 = 1 << 1;
 /// Every state of TCP but TIME_WAIT (6), LISTEN (10) and the half-open request (12).
 const CONNECTED: u32 = 0b1011_0011_1110;
 
-/// Ends the sockets of a namespace that are connected to one of these (protocol by IANA number: 6 or
-/// 17; sockets of IPv6 that talk to mapped addresses count as IPv4). Their owners see
-/// `ECONNABORTED`. Returns how many.
+/// Between whom a connected socket talks; one of IPv6 with mapped addresses counts as IPv4.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Talk {
+    /// Its protocol by IANA number: 6 or 17.
+    pub protocol: u8,
+    /// Its own address.
+    pub local: SocketAddr,
+    /// Its peer's.
+    pub remote: SocketAddr,
+}
+
+/// Ends the connected sockets of a namespace, of these protocols (6 or 17), of which that is wanted. Their owners
+/// see `ECONNABORTED`. Returns how many.
 ///
 /// # Errors
 /// Where the namespace cannot be entered, or the kernel was built without `CONFIG_INET_DIAG_DESTROY`.
-pub fn destroy_sockets(namespace: &NetNs, remotes: &BTreeSet<(u8, SocketAddr)>) -> Result<usize, Error> {
+pub fn destroy_sockets(
+    namespace: &NetNs,
+    protocols: &BTreeSet<u8>,
+    is_wanted: impl Fn(&Talk) -> bool + Sync,
+) -> Result<usize, Error> {
     let work = || -> io::Result<usize> {
         let diag = Diag::open()?;
         let mut ended = 0;
-        for protocol in [TCP, UDP] {
-            if !remotes.iter().any(|(wanted, _)| *wanted == protocol) {
-                continue;
-            }
+        for protocol in [TCP, UDP].into_iter().filter(|it| protocols.contains(it)) {
             for family in [AddressFamily::Inet as u8, AddressFamily::Inet6 as u8] {
                 for id in diag.list(family, protocol)? {
-                    if remotes.contains(&(protocol, remote(family, &id))) {
+                    if is_wanted(&talk(protocol, family, &id)) {
                         ended += usize::from(diag.destroy(family, protocol, &id)?);
                     }
                 }
@@ -69,10 +80,14 @@ pub fn destroy_sockets(namespace: &NetNs, remotes: &BTreeSet<(u8, SocketAddr)>) 
     })
 }
 
-/// The peer that an identity names.
-fn remote(family: u8, id: &[u8; ID]) -> SocketAddr {
-    let port = u16::from_be_bytes([id[2], id[3]]);
-    let address: [u8; 16] = id[20..36].try_into().expect("BUG: 16 bytes are 16 bytes");
+/// The ends that an identity names.
+fn talk(protocol: u8, family: u8, id: &[u8; ID]) -> Talk {
+    Talk { protocol, local: end(family, &id[..2], &id[4..20]), remote: end(family, &id[2..4], &id[20..36]) }
+}
+
+fn end(family: u8, port: &[u8], address: &[u8]) -> SocketAddr {
+    let port = u16::from_be_bytes(port.try_into().expect("BUG: 2 bytes are 2 bytes"));
+    let address: [u8; 16] = address.try_into().expect("BUG: 16 bytes are 16 bytes");
     let ip: IpAddr = if family == AddressFamily::Inet as u8 {
         Ipv4Addr::new(address[0], address[1], address[2], address[3]).into()
     } else {

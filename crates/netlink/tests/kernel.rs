@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use kilter_netlink::{
-    Family, Impairment, Listening, Masquerade, Neighbour, Netlink, Peer, Refusal, Route, Veth, announce, ipv6, destroy_sockets,
+    Family, Impairment, Listening, Masquerade, Neighbour, Netlink, Peer, Refusal, Route, Veth, announce, ipv6, Talk, destroy_sockets,
     nftables, read_sysctl, settle, sysctl, sysctls,
 };
 use kilter_netns::NetNs;
@@ -407,17 +407,23 @@ async fn sockets_end_by_whom_they_talk_to_and_others_stay() {
                 (6, SocketAddr::new(ip("::1"), port)),
                 (17, datagrams[0].local_addr().unwrap()),
             ]);
-            // Three streams, one of them to a mapped address, and one datagram socket.
-            assert_eq!(destroy_sockets(&namespace, &remotes).unwrap(), 4);
-            for stream in &mut streams[..3] {
+            // Two streams, one of them to a mapped address, and one datagram socket; a third is spared by its own address.
+            let spared = streams[0].local_addr().unwrap();
+            let end = || {
+                let is_wanted = |it: &Talk| remotes.contains(&(it.protocol, it.remote)) && it.local != spared;
+                destroy_sockets(&namespace, &BTreeSet::from([6, 17]), is_wanted).unwrap()
+            };
+            assert_eq!(end(), 3);
+            for stream in &mut streams[1..3] {
                 let error = stream.read(&mut [0]).unwrap_err();
                 assert_eq!(error.kind(), ErrorKind::ConnectionAborted, "{stream:?}");
             }
             assert_eq!(sockets[0].recv(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionAborted);
+            streams[0].write_all(b"x").unwrap();
             streams[3].write_all(b"x").unwrap();
             sockets[1].send(b"x").unwrap();
             assert_eq!(datagrams[1].recv(&mut [0]).unwrap(), 1);
-            assert_eq!(destroy_sockets(&namespace, &remotes).unwrap(), 0, "none is left");
+            assert_eq!(end(), 0, "none is left");
         })
         .unwrap();
 }

@@ -96,6 +96,8 @@ fn agent_config(config: &Config) -> kilter_agent::Config {
         pins: config.pins.clone(),
         ipam: config.directory.join("ipam"),
         socket: config.agent_socket(),
+        // A twin shows what a cluster would do that asks for it; a Service's annotation can say no.
+        retry_refused: true,
         max_flows: MAX_FLOWS,
     }
 }

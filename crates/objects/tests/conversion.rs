@@ -268,6 +268,22 @@ fn services() {
 }
 
 #[test]
+fn a_service_says_whether_refused_connections_are_retried() {
+    let service = |annotations: Value| {
+        let object = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s", "annotations": annotations}});
+        to_event(&object, Origin::Builtin)
+    };
+    for (text, wanted) in [("true", true), ("false", false)] {
+        let Ok(Some(Event::Service(it))) = service(json!({"kilter.dev/retry-refused": text})) else { panic!() };
+        assert_eq!(it.retry_refused, Some(wanted));
+    }
+    let Ok(Some(Event::Service(silent))) = service(json!({"other": "true"})) else { panic!() };
+    assert_eq!(silent.retry_refused, None);
+    let error = service(json!({"kilter.dev/retry-refused": "yes"})).unwrap_err().to_string();
+    assert!(error.contains("kilter.dev/retry-refused: \"yes\" is neither true nor false"), "{error}");
+}
+
+#[test]
 fn slices() {
     let slice = |labels: Value, address_type: &str| {
         let object = json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",

@@ -77,7 +77,8 @@ impl Selection<'_> {
         let restricted = exposure.load_balancer.contains(&address) && !exposure.source_ranges.is_empty();
         let sources = restricted.then(|| exposure.source_ranges.iter().map(IpNet::trunc).collect());
         let affinity = self.service.affinity.unwrap_or(0);
-        Wanted { backends, flags: Flags { restricted, ..flags }, affinity, sources }
+        let retry = self.service.retry_refused;
+        Wanted { backends, flags: Flags { restricted, retry, ..flags }, affinity, sources }
     }
 
     /// Those of all nodes that are recommended to clients of this one.

@@ -89,6 +89,8 @@ pub struct Flags {
     pub silent: bool,
     /// Only clients in the ranges of its revision are served.
     pub restricted: bool,
+    /// Whether a connection that a backend refuses is carried to another; `None`: as the node does by default.
+    pub retry: Option<bool>,
 }
 
 impl fmt::Display for Flags {
@@ -97,6 +99,8 @@ impl fmt::Display for Flags {
             (self.own_node, "own node only"),
             (self.silent, "silent"),
             (self.restricted, "for some clients only"),
+            (self.retry == Some(true), "refused connections are retried"),
+            (self.retry == Some(false), "refused connections are not retried"),
         ];
         let set: Vec<&str> = words.into_iter().filter(|(is, _)| *is).map(|(_, word)| word).collect();
         f.write_str(&set.join(", "))

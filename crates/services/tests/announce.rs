@@ -33,6 +33,7 @@ fn balancer(name: &str, address: &str, only_local: bool) -> Service {
         distribution: Default::default(),
         affinity: None,
         exposure: Exposure { load_balancer: vec![address.parse().unwrap()], only_local, ..Default::default() },
+        retry_refused: None,
         publish_not_ready: false,
         external_name: None,
         origin: Origin::Builtin,

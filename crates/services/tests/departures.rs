@@ -25,6 +25,7 @@ fn service(name: &str, protocol: Protocol, pods: &[u8]) -> [Event; 2] {
         families: vec![],
         locality: Default::default(),
         exposure: Default::default(),
+        retry_refused: None,
         publish_not_ready: false,
         distribution: Default::default(),
         affinity: None,

@@ -134,6 +134,7 @@ fn a_services_port_of_all_nodes_comes_first() {
         exposure: Default::default(),
         distribution: Default::default(),
         affinity: Default::default(),
+        retry_refused: None,
         publish_not_ready: false,
         external_name: None,
         origin: Origin::Builtin,

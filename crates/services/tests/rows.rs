@@ -39,6 +39,7 @@ fn service(it: &str, cluster_ips: &[&str], ports: Vec<ServicePort>) -> Service {
         families: vec![],
         locality: Default::default(),
         exposure: Default::default(),
+        retry_refused: None,
         publish_not_ready: false,
         distribution: Default::default(),
         affinity: None,

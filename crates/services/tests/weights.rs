@@ -53,6 +53,7 @@ fn web(endpoints: u8) -> [Event; 2] {
         families: vec![],
         locality: Default::default(),
         exposure: Default::default(),
+        retry_refused: None,
         publish_not_ready: false,
         distribution: Default::default(),
         affinity: None,

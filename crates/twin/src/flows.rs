@@ -69,6 +69,8 @@ pub struct Happening {
     pub reason: Option<String>,
     /// The rule that decided, where one did.
     pub rule: Option<String>,
+    /// Of a retried connection: the endpoint that had refused it.
+    pub refused_by: Option<Party>,
 }
 
 /// The kind of a [`Happening`].
@@ -77,6 +79,8 @@ pub struct Happening {
 pub enum What {
     /// A connection was opened and allowed.
     Opened,
+    /// One endpoint of a Service refused a connection, and it was carried to another.
+    Retried,
     /// A packet was refused.
     Dropped,
 }
@@ -258,19 +262,21 @@ fn join(cluster: &Cluster, flows: Vec<Flow>) -> Vec<Connection> {
 struct Seen {
     what: What,
     event: Drop,
+    refused_by: Option<(IpAddr, u16)>,
 }
 
 impl From<Drop> for Seen {
     fn from(event: Drop) -> Self {
-        Self { what: What::Dropped, event }
+        Self { what: What::Dropped, event, refused_by: None }
     }
 }
 
 impl From<Opened> for Seen {
     fn from(opened: Opened) -> Self {
-        let Opened { node, at, direction, from, to, protocol, rule } = opened;
+        let Opened { node, at, direction, from, to, protocol, rule, refused_by } = opened;
         let event = Drop { node, at, direction, from, to, protocol, reason: String::new(), rule };
-        Self { what: What::Opened, event }
+        let what = if refused_by.is_some() { What::Retried } else { What::Opened };
+        Self { what, event, refused_by }
     }
 }
 
@@ -287,6 +293,7 @@ impl Seen {
             direction,
             reason: Some(reason).filter(|reason| !reason.is_empty()),
             rule,
+            refused_by: self.refused_by.map(|end| Party::of(cluster, end)),
         }
     }
 }

@@ -51,6 +51,8 @@ pub struct NodeState {
     pub running: bool,
     /// How often its process died and was started again.
     pub restarts: u32,
+    /// Connections from it that one endpoint of a Service refused and another took.
+    pub retried: u64,
     /// Pods scheduled to it.
     pub pods: usize,
     /// Its Ready condition, as far as the API can be asked, and whether its process says the same: the
@@ -132,6 +134,7 @@ async fn ask(name: &str) -> Result<Status> {
         let known = cluster.as_ref().and_then(|c| c.node(&node.name));
         nodes.push(NodeState {
             running: said.is_some(),
+            retried: said.as_ref().map_or(0, |said| said.retried),
             restarts: restarts.get(&node.name).copied().unwrap_or_default(),
             pods: scheduled.get(node.name.as_str()).copied().unwrap_or_default(),
             ready: known.map(|n| n.ready && said.as_ref().is_some_and(|s| s.ready)),

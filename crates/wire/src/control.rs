@@ -70,6 +70,9 @@ pub struct NodeStatus {
     pub ready: bool,
     /// Entries in each table of the data plane.
     pub tables: std::collections::BTreeMap<String, u64>,
+    /// Connections that a Service's endpoint refused and another took, since the data plane was loaded.
+    #[serde(default)]
+    pub retried: u64,
     /// Dropped packets by reason, since the data plane was loaded.
     pub drops: std::collections::BTreeMap<String, u64>,
 }
@@ -190,6 +193,9 @@ pub struct Opened {
     pub protocol: String,
     /// The rule that allows it; none where no policy applies.
     pub rule: Option<String>,
+    /// The endpoint of the same Service that had refused it, where it was carried from there.
+    #[serde(default)]
+    pub refused_by: Option<(IpAddr, u16)>,
 }
 
 /// What a stand-in is asked (one line), and the prefix of its answer, which the pod's UID follows:

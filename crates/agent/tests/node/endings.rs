@@ -1,7 +1,8 @@
 //! Sockets of clients when their backend goes.
 
-use std::io::ErrorKind;
-use std::net::UdpSocket;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::process::{Child, Stdio};
 
 use kilter_model::{Event, Protocol};
 
@@ -22,11 +23,13 @@ fn over_udp(events: [Event; 2]) -> [Event; 2] {
     })
 }
 
-/// The Service's endpoint is this pod, as a slice says it.
-fn leads_to(events: [Event; 2], name: &str) -> [Event; 2] {
+/// The Service's endpoints are these pods, as a slice says it.
+fn leads_to(events: [Event; 2], names: &[&str]) -> [Event; 2] {
     events.map(|event| match event {
         Event::EndpointSlice(mut slice) => {
-            slice.endpoints[0].pod = Some(format!("uid-{name}").into());
+            for (endpoint, name) in slice.endpoints.iter_mut().zip(names) {
+                endpoint.pod = Some(format!("uid-{name}").into());
+            }
             Event::EndpointSlice(slice)
         }
         other => other,
@@ -72,7 +75,7 @@ fn a_connection_outlives_its_service_but_not_its_pod() {
     let mut world = World::new("connections");
     world.apply([namespace("shop"), pod("a"), pod("b")]);
     let (a, b) = (world.add("a"), world.add("b"));
-    world.apply(leads_to(service("web", &[(b.address, 8080)]), "b"));
+    world.apply(leads_to(service("web", &[(b.address, 8080)]), &["b"]));
     let listener = b.listen(8080);
     let stream = a.connect((b.address, 8080)).unwrap();
     let (server, _) = listener.accept().unwrap();
@@ -80,10 +83,58 @@ fn a_connection_outlives_its_service_but_not_its_pod() {
 
     let [_, slice] = service("web", &[]);
     world.apply([slice]);
-    std::io::Write::write_all(&mut &server, b"x").unwrap();
-    assert_eq!(std::io::Read::read(&mut &stream, &mut [0]).unwrap(), 1, "it serves on");
+    (&server).write_all(b"x").unwrap();
+    assert_eq!((&stream).read(&mut [0]).unwrap(), 1, "it serves on");
 
     world.tell([Event::PodGone("uid-b".into())]);
-    let error = std::io::Read::read(&mut &stream, &mut [0]).unwrap_err();
+    let error = (&stream).read(&mut [0]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionAborted);
+}
+
+/// A client of the Service whose connection pod b refused and `listener` has.
+fn carried(world: &mut World, a: &Wired, web: impl Fn() -> [Event; 2], listener: &TcpListener) -> (Child, TcpStream) {
+    let retried = |world: &World| world.block_on(world.agent().status()).retried;
+    let before = retried(world);
+    for _ in 0..64 {
+        let mut client = world.client(a, "10.96.0.10:80").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let (server, _) = listener.accept().unwrap();
+        if retried(world) > before {
+            return (client, server);
+        }
+        client.kill().unwrap();
+        client.wait().unwrap();
+        let [service, _] = web();
+        world.apply([Event::ServiceGone(kilter_model::NamespacedName::new("shop", "web"))]);
+        world.apply([service]);
+    }
+    panic!("no connection was refused");
+}
+
+#[test]
+fn a_carried_connection_outlives_the_pod_that_refused_it_but_not_the_one_that_has_it() {
+    let mut world = World::new("carried");
+    world.apply([namespace("shop"), pod("a"), pod("b"), pod("c")]);
+    let (a, b, c) = (world.add("a"), world.add("b"), world.add("c"));
+    let web = || leads_to(service("web", &[(b.address, 8080), (c.address, 8080)]), &["b", "c"]);
+    world.apply(web());
+    let listener = c.listen(8080);
+    let (mut client, mut server) = carried(&mut world, &a, web, &listener);
+
+    let at_b = b.listen(8080);
+    let mut to_b = a.connect((b.address, 8080)).unwrap();
+    let _server = at_b.accept().unwrap();
+    to_b.set_read_timeout(Some(PATIENCE)).unwrap();
+    let [_, slice] = leads_to(service("web", &[(c.address, 8080)]), &["c"]);
+    world.apply([slice]);
+    world.tell([Event::PodGone("uid-b".into())]);
+    assert_eq!(to_b.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionAborted);
+    server.write_all(b"x").unwrap();
+    assert_eq!(client.stdout.as_mut().unwrap().read(&mut [0]).unwrap(), 1, "whoever has it serves on");
+
+    let [_, slice] = service("web", &[]);
+    world.apply([slice]);
+    world.tell([Event::PodGone("uid-c".into())]);
+    let output = client.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && said.contains("connection abort"), "{said}");
 }

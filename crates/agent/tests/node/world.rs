@@ -98,6 +98,7 @@ impl World {
             pins: self.pins.path().join("here"),
             ipam: self.directory.path().join("ipam"),
             socket: self.socket(),
+            retry_refused: true,
             max_flows: 4096,
         };
         let started =
@@ -150,11 +151,18 @@ impl World {
     /// What a server says to a shell in a pod's namespace and in the node's cgroup, as its containers
     /// are; `None` when the connection is refused.
     pub fn read_from(&self, pod: &Wired, to: &str) -> Option<String> {
+        let output = self.client(pod, to).output().unwrap();
+        output.status.success().then(|| String::from_utf8(output.stdout).unwrap())
+    }
+
+    /// What reads from there until it ends, in a pod and the node's cgroup.
+    pub fn client(&self, pod: &Wired, to: &str) -> Command {
         let (host, port) = to.split_once(':').unwrap();
         let join = format!("echo $$ > {}/cgroup.procs", self.cgroup.0.display());
-        let script = format!("{join} && exec 3<>/dev/tcp/{host}/{port} && timeout 5 cat <&3");
-        let output = pod.netns.run(|| Command::new("bash").args(["-c", &script]).output().unwrap()).unwrap();
-        output.status.success().then(|| String::from_utf8(output.stdout).unwrap())
+        let script = format!("{join} && exec 3<>/dev/tcp/{host}/{port} && exec timeout 5 cat <&3");
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net={}", pod.netns.path().display())).args(["bash", "-c", &script]);
+        command
     }
 
     /// Where a map of the data plane is pinned.
@@ -352,6 +360,7 @@ pub fn service(name: &str, endpoints: &[(Ipv4Addr, u16)]) -> [Event; 2] {
         families: vec![],
         locality: Default::default(),
         exposure: Default::default(),
+        retry_refused: None,
         publish_not_ready: false,
         distribution: Default::default(),
         affinity: None,

@@ -41,6 +41,7 @@ pub fn write(plan: &Plan, tables: &Tables, pod_cidr: &str) -> Result<Written> {
         service_cidrs: vec!["10.192.0.0/16".parse()?],
         masquerade_ports: (61_000, 65_535),
         cgroup: cgroup.0.clone(),
+        retry_refused: false,
         max_flows: 1024,
     };
     let mut datapath = node.run(|| Datapath::open(config)).context("enter the namespace")??;

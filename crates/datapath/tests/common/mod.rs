@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
+mod inside;
 mod sockets;
 
 use std::collections::BTreeSet;
@@ -22,6 +23,8 @@ use kilter_policy::{
 };
 use kilter_testkit::{BpfFs, TestNetNs, cgroup2_root};
 
+#[allow(unused_imports, reason = "each test program uses a part of it")]
+pub use inside::*;
 #[allow(unused_imports, reason = "each test program uses a part of it")]
 pub use sockets::*;
 
@@ -169,7 +172,11 @@ impl Node {
     /// The same with a tunnel to the other node, between the nodes' addresses of this one of
     /// [`FAMILIES`]. The fabric knows nothing of pods either way.
     pub fn tunnelled(fabric: &Fabric, number: u8, family: usize) -> Self {
-        Self::make(fabric, number, Some(family), |_| {})
+        Self::tunnelled_with(fabric, number, family, |_| {})
+    }
+
+    pub fn tunnelled_with(fabric: &Fabric, number: u8, family: usize, change: impl FnOnce(&mut Config)) -> Self {
+        Self::make(fabric, number, Some(family), change)
     }
 
     fn make(fabric: &Fabric, number: u8, tunnel: Option<usize>, change: impl FnOnce(&mut Config)) -> Self {
@@ -229,6 +236,7 @@ impl Node {
             service_cidrs: nets(&["10.96.0.0/16", "fd00:96::/112"]),
             masquerade_ports: (40_000, 59_999),
             cgroup: cgroup.0.clone(),
+            retry_refused: false,
             max_flows: 4096,
         };
         // The first is the node's end of the tunnel.

@@ -2,7 +2,7 @@
 
 use std::io::{ErrorKind, Read, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kilter_netns::NetNs;
 use nix::sys::socket::{setsockopt, sockopt};
@@ -11,7 +11,7 @@ use super::{PATIENCE, Pod, sysctl};
 
 /// An echo server over TCP in a namespace; it ends with the first connection that does.
 pub fn serve(netns: &NetNs, address: IpAddr, port: u16) -> std::thread::JoinHandle<()> {
-    let listener = netns.run(|| TcpListener::bind((address, port))).unwrap().unwrap();
+    let listener = listen(netns, address, port);
     std::thread::spawn(move || {
         let Ok((mut stream, _)) = listener.accept() else { return };
         let mut buffer = [0; 65_536];
@@ -21,6 +21,21 @@ pub fn serve(netns: &NetNs, address: IpAddr, port: u16) -> std::thread::JoinHand
             }
         }
     })
+}
+
+/// A listener where another may just have ended: until it runs its own program, a child of some other test has a
+/// copy of everything that was open.
+#[track_caller]
+fn listen(netns: &NetNs, address: IpAddr, port: u16) -> TcpListener {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match netns.run(|| TcpListener::bind((address, port))).unwrap() {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            bound => return bound.unwrap(),
+        }
+    }
 }
 
 pub fn connect(netns: &NetNs, to: IpAddr, port: u16, timeout: Duration) -> std::io::Result<TcpStream> {
@@ -87,17 +102,22 @@ pub fn assert_life_ends(from: &Pod, own: IpAddr, server: &Pod, to: IpAddr) {
     set_hops(&client, to, 1);
     client.send(b"short").unwrap();
     // How a socket hears of "time exceeded" (ip(7), ipv6(7)).
-    let error = loop {
-        let error = client.recv(&mut [0; 8]).unwrap_err();
-        if error.kind() != ErrorKind::Interrupted {
-            break error;
-        }
-    };
+    let error = receive(&client, &mut [0; 8]).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(nix::libc::EHOSTUNREACH), "{error}");
     set_hops(&client, to, 2);
     client.send(b"enough").unwrap();
     let mut buffer = [0; 8];
-    assert_eq!(server.recv(&mut buffer).unwrap(), 6, "{buffer:?}");
+    assert_eq!(receive(&server, &mut buffer).unwrap(), 6, "{buffer:?}");
+}
+
+/// Signals that the whole process gets interrupt reads that have a time limit (signal(7)).
+fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> std::io::Result<usize> {
+    loop {
+        match socket.recv(buffer) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            received => return received,
+        }
+    }
 }
 
 fn set_hops(socket: &UdpSocket, to: IpAddr, hops: u8) {

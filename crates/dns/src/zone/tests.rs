@@ -26,6 +26,7 @@ fn service(name: &str, cluster_ip: Option<&str>) -> Service {
         families: vec![],
         locality: Default::default(),
         exposure: Default::default(),
+        retry_refused: None,
         publish_not_ready: false,
         distribution: Default::default(),
         affinity: None,

@@ -91,6 +91,7 @@ fn line(it: &Happening) -> String {
     let at = Timestamp::from_microsecond(it.at as i64).map_or_else(|_| String::new(), |at| format!("{at:.3}"));
     let what = match it.what {
         What::Opened => "opened ",
+        What::Retried => "retried",
         What::Dropped => "dropped",
     };
     let mut line =
@@ -101,8 +102,9 @@ fn line(it: &Happening) -> String {
             line += &rule.as_ref().map_or_else(String::new, |rule| format!(", {rule}"));
         }
         (What::Opened, _, Some(rule)) => line += &format!("  {}: {rule}", it.direction),
-        (What::Opened, _, None) => {}
+        (What::Opened, _, None) | (What::Retried, ..) => {}
     }
+    line += &it.refused_by.as_ref().map_or_else(String::new, |end| format!("  refused by {}", party(end)));
     line
 }
 

@@ -34,6 +34,10 @@ fn text(status: &Status) -> String {
         })
         .collect();
     text += &table::render(&["NODE", "STATE", "PODS", "RESTARTS"], &nodes);
+    let retried: u64 = status.nodes.iter().map(|node| node.retried).sum();
+    if retried > 0 {
+        text += &format!("\n{retried} connections that one endpoint refused were carried to another\n");
+    }
     let ready = status.pods.iter().filter(|p| p.ready).count();
     text += &format!("\n{ready} of {} pods ready; {}\n", status.pods.len(), stand_ins(status));
     for pod in status.pods.iter().filter(|p| !p.is_well()) {

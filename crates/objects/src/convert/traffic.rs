@@ -3,7 +3,7 @@ use k8s_openapi::api::discovery::v1 as discovery;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kilter_model::{
     Distribution, Endpoint, EndpointPort, EndpointSlice, Exposure, Family, Hints, Locality, NamespacedName, Origin,
-    Selector, Service, ServicePort, ServiceType, TargetPort,
+    RETRY_REFUSED, Selector, Service, ServicePort, ServiceType, TargetPort,
 };
 
 use super::Context;
@@ -50,12 +50,21 @@ pub fn service(object: &core::Service, origin: Origin) -> Result<Service, Error>
             _ => Distribution::Even,
         },
         affinity,
+        retry_refused: retry_refused(&context, object)?,
         exposure: exposure(&context, object)?,
         publish_not_ready: spec.publish_not_ready_addresses.unwrap_or(false),
         external_name: spec.external_name.filter(|n| !n.is_empty()).map(Into::into),
         name: context.name,
         origin,
     })
+}
+
+fn retry_refused(context: &Context, object: &core::Service) -> Result<Option<bool>, Error> {
+    let Some(text) = object.metadata.annotations.iter().flatten().find(|(key, _)| *key == RETRY_REFUSED) else {
+        return Ok(None);
+    };
+    let wrong = || context.error("metadata.annotations", format!("{RETRY_REFUSED}: {:?} is neither true nor false", text.1));
+    text.1.parse().map(Some).map_err(|_| wrong())
 }
 
 /// The default of `timeoutSeconds` (core/v1 `ClientIPConfig`): three hours.
