@@ -9,6 +9,22 @@
 #include "nat.h"
 #include "packet.h"
 
+/* A client outside asks for a Service; whether its connection can be kept in mind. */
+static __noinline int begin_attempt(const struct tuple *client)
+{
+	struct attempt attempt = {
+		.frontend = {
+			.address = client->destination,
+			.port = client->destination_port,
+			.protocol = client->protocol,
+			.scope = SCOPE_OUTSIDE,
+		},
+		.seen = clock_now(),
+	};
+
+	return !bpf_map_update_elem(&attempts, client, &attempt, BPF_ANY);
+}
+
 /*
  * Keeps the SYN of a connection to a Service. The state that its flow begins with: FLOW_ATTEMPT, or
  * FLOW_TRANSLATED when it has been carried to another backend already; 0 where nothing is to be retried.
@@ -51,6 +67,18 @@ static __always_inline struct tuple asked_by(const struct packet *answer)
 	struct nat *row = bpf_map_lookup_elem(&nat, &back);
 
 	return reverse(row ? &row->to : &back);
+}
+
+/* The same where the answer comes from another node and there is no flow, but a row of its translation. */
+__global int end_far_attempt(const struct packet *answer, struct nat *row)
+{
+	struct tuple client;
+
+	if (!answer || !row || answer->kind != PACKET_PLAIN)
+		return 0;
+	client = reverse(&row->to);
+	row->state &= ~FLOW_ATTEMPT;
+	return bpf_map_delete_elem(&attempts, &client);
 }
 
 /* Whoever was called has answered, one way or the other. */

@@ -9,6 +9,7 @@
 #include "admit.h"
 #include "affinity.h"
 #include "announce.h"
+#include "attempt.h"
 #include "base.h"
 #include "ends.h"
 #include "event.h"
@@ -93,19 +94,25 @@ static __always_inline __u32 slot_of_client(const struct frontend_row *row, __u3
 	return count ? hash % count : 0;
 }
 
-/* A socket of this node would answer past every hook: such a backend cannot be one here. */
-static __noinline struct backend *choose_sendable(const struct frontend_row *row, __u32 hash)
+/*
+ * A socket of this node would answer past every hook: such a backend cannot be one here. One that refuses is taken
+ * where no other is found.
+ */
+static __noinline struct backend *choose_sendable(const struct frontend_row *row, __u32 hash, __u32 protocol)
 {
 	struct backend_key key = {.revision = row->revision};
-	struct backend *backend;
+	struct backend *backend, *refuses = NULL;
 
 	for (int i = 0; i < SLOT_TRIES; i++) {
 		key.slot = slot_of_client(row, hash + i);
 		backend = bpf_map_lookup_elem(&backends, &key);
-		if (backend && !is_own_node(&backend->address))
+		if (!backend || is_own_node(&backend->address))
+			continue;
+		if (!is_passed_over(protocol, row, backend))
 			return backend;
+		refuses = backend;
 	}
-	return NULL;
+	return refuses;
 }
 
 /* The backend that this client had, or any; 0 where there is none. */
@@ -124,7 +131,7 @@ static __noinline int choose_edge(const struct frontend_row *row, const struct t
 
 	if (stay(row, &key, backend))
 		return 1;
-	any = choose_sendable(row, hash_client(client, row->affinity));
+	any = choose_sendable(row, hash_client(client, row->affinity), client->protocol);
 	if (!any)
 		return 0;
 	*backend = *any;
@@ -150,6 +157,8 @@ __global int open_edge(const struct frontend_row *row, const struct tuple *clien
 	draft->forward.to.protocol = client->protocol;
 	draft->forward.revision = row->revision;
 	draft->forward.seen = clock_now();
+	if (retries(client->protocol, row->flags) && begin_attempt(client))
+		draft->forward.state = FLOW_ATTEMPT;
 	/* What a pod of this node answers comes by here anyway; what others answer must be sent here. */
 	if (!is_own_pods(&backend.address) && !own_address(&client->source, &draft->forward.to.source))
 		return DROP_NO_BACKEND;
@@ -305,22 +314,9 @@ static __noinline struct nat *find_nat(struct __sk_buff *skb, struct packet *pac
 	if (!begin_edge(skb, packet, &key, verdict))
 		return NULL;
 	*verdict = DROP;
+	if (opens(packet))
+		keep_syn(skb, packet);
 	return bpf_map_lookup_elem(&nat, &key);
-}
-
-/*
- * A packet from outside the node that is not to the pod network. PASS_ON: it is the node's own. TO_POD: it was
- * translated. Else its verdict.
- */
-static __always_inline int from_edge(struct __sk_buff *skb, struct packet *packet)
-{
-	int verdict;
-	struct nat *row = find_nat(skb, packet, &verdict);
-
-	if (!row)
-		return verdict;
-	nat_touch(row, packet);
-	return pass_edge(skb, packet, row);
 }
 
 /* A packet to the opener of a translated connection, which its flow allows: what the client sees of it. */

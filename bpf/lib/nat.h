@@ -205,11 +205,13 @@ static __always_inline __be16 any_port(void)
 }
 
 /* Whether a connection that is not translated has these ends: they shall not be mistaken for each other. */
-static __noinline int is_taken(const struct tuple *ends)
+__global int is_taken(const struct tuple *ends)
 {
 	struct flow_key key;
 	struct flow *flow;
 
+	if (!ends)
+		return true;
 	flow_key_of(ends, &key);
 	flow = bpf_map_lookup_elem(&flows, &key);
 	return flow && !(flow->state & FLOW_TRANSLATED);

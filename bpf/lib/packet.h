@@ -43,7 +43,8 @@ struct packet {
 	__u8 echo;
 	__u8 tcp_flags; /* 0 in later fragments */
 	__u8 ttl;
-	__u8 kind : 7;
+	__u8 kind : 6;
+	__u8 attempt : 1;    /* of a connection from outside that nobody has answered */
 	__u8 translated : 1; /* by the row of struct nat that it had */
 };
 

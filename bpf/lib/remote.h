@@ -127,6 +127,8 @@ __global int from_remote_slow(struct __sk_buff *skb, struct packet *packet,
 	fresh.end[sender].via = node;
 	fresh.opener = sender;
 	fresh.state = packet->translated ? FLOW_TRANSLATED : 0;
+	if (packet->attempt)
+		fresh.state |= FLOW_ATTEMPT;
 	if (admit(skb, packet, key, &fresh, endpoint))
 		return DROP;
 	return deliver_slowly(skb, packet, &fresh, sender);
@@ -158,6 +160,28 @@ static __always_inline bool read_addresses(struct __sk_buff *skb, struct address
 	ends[0] = mapped(short_ends[0]);
 	ends[1] = mapped(short_ends[1]);
 	return true;
+}
+
+/*
+ * A packet from outside the node that is not to the pod network. PASS_ON: it is the node's own. TO_POD: it was
+ * translated. Else its verdict.
+ */
+static __always_inline int from_edge(struct __sk_buff *skb, struct packet *packet)
+{
+	int verdict;
+	struct nat *row = find_nat(skb, packet, &verdict);
+
+	if (!row)
+		return verdict;
+	if ((row->state & FLOW_ATTEMPT) && row->reply) {
+		verdict = looks_refused(packet) ? carry(skb, packet) : NOT_CARRIED;
+		if (verdict != NOT_CARRIED)
+			return verdict;
+		end_far_attempt(packet, row);
+	}
+	packet->attempt = !!(row->state & FLOW_ATTEMPT);
+	nat_touch(row, packet);
+	return pass_edge(skb, packet, row);
 }
 
 /* A packet from outside the node, whose addresses have been looked at: a pod's, or the node's or a Service's. */

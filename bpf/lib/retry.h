@@ -10,6 +10,7 @@
 #include "admit.h"
 #include "attempt.h"
 #include "base.h"
+#include "edge.h"
 #include "ends.h"
 #include "event.h"
 #include "maps.h"
@@ -41,12 +42,17 @@ struct {
 	__uint(max_entries, 1);
 } carriages SEC(".maps");
 
+/* Whether a packet looks like the answer of somebody who does not listen. */
+static __always_inline bool looks_refused(const struct packet *packet)
+{
+	return packet->kind == PACKET_PLAIN && packet->header == reset_header(packet) &&
+	       (packet->tcp_flags & (TCP_RST | TCP_ACK | TCP_SYN)) == (TCP_RST | TCP_ACK);
+}
+
 /* Whether a packet of `sender` may be the refusal of a connection that is not answered yet. */
 static __always_inline bool may_refuse(const struct packet *packet, const struct flow *flow, __u32 sender)
 {
-	return (flow->state & FLOW_ATTEMPT) && sender != flow->opener && packet->kind == PACKET_PLAIN &&
-	       packet->header == reset_header(packet) &&
-	       (packet->tcp_flags & (TCP_RST | TCP_ACK | TCP_SYN)) == (TCP_RST | TCP_ACK);
+	return (flow->state & FLOW_ATTEMPT) && sender != flow->opener && looks_refused(packet);
 }
 
 /*
@@ -145,11 +151,39 @@ __global int translate_next(const struct packet *reset, struct carriage *it)
 	draft->forward.to.destination = it->to.address;
 	draft->forward.to.destination_port = it->to.port;
 	draft->forward.seen = clock_now();
+	if (!is_own_pods(&it->client.source)) {
+		draft->forward.state = FLOW_ATTEMPT;
+		if (!is_own_pods(&it->to.address) && !own_address(&it->client.source, &draft->forward.to.source))
+			return 0;
+	}
 	if (nat_enter(&it->client, draft))
 		return 0;
 	it->back = draft->back;
 	draw_next(it, reset, &draft->forward.to);
 	return 1;
+}
+
+/* The same of a client outside; a backend elsewhere is judged there. */
+static __always_inline int admit_outside(struct __sk_buff *skb, struct carriage *it)
+{
+	struct endpoint *server;
+	__u32 sender;
+
+	__builtin_memset(&it->flow, 0, sizeof(it->flow));
+	if (!is_own_pods(&it->to.address))
+		return 1;
+	server = bpf_map_lookup_elem(&endpoints, &it->to.address);
+	if (!server)
+		return 0;
+	sender = flow_key(&it->next, &it->key) & 1;
+	end_is_pod(&it->flow.end[other(sender)], server);
+	it->flow.end[sender].kind = END_REMOTE;
+	/* What nodes themselves send comes, and goes, past the tunnel. */
+	if (!config.overlay || in_cluster(&it->client.source))
+		it->flow.end[sender].via = node_of(&it->client.source);
+	it->flow.opener = sender;
+	it->flow.state = FLOW_TRANSLATED | FLOW_ATTEMPT;
+	return !admit(skb, &it->next, &it->key, &it->flow, server);
 }
 
 /* Judges the client's way to the next backend, and enters its flow; 0 where that cannot be. */
@@ -160,6 +194,8 @@ __global int admit_next(struct __sk_buff *skb, struct carriage *it)
 
 	if (!it)
 		return 0;
+	if (!is_own_pods(&it->client.source))
+		return admit_outside(skb, it);
 	client = bpf_map_lookup_elem(&endpoints, &it->client.source);
 	if (!client)
 		return 0;
@@ -279,7 +315,12 @@ __global int carry(struct __sk_buff *skb, const struct packet *reset)
 	}
 	forget_way(it, true);
 	tell_retried(skb, it);
-	return write_syn(skb, it) ? DROP : deliver_slowly(skb, &it->next, &it->flow, it->flow.opener);
+	if (write_syn(skb, it))
+		return DROP;
+	/* Without a flow: from outside, and on to another node. */
+	if (!it->flow.state)
+		return send_on(skb, &it->next);
+	return deliver_slowly(skb, &it->next, &it->flow, it->flow.opener);
 }
 
 /* Whether a pod's packet is of a connection that was carried to another backend than it knows. */

@@ -593,3 +593,49 @@ fn every_node_sends_a_client_to_the_same_backend_and_few_move_when_one_goes() {
     let gone = first.iter().filter(|it| **it == first[0]).count();
     assert!(stayed + gone >= 40, "of 48 clients {gone} lost their backend, and {stayed} kept it");
 }
+
+fn retried(node: &mut Node) -> u64 {
+    node.datapath().stats().unwrap().retried
+}
+
+/// Connects from outside until `refuser` was asked first, with rows written anew each time: `server` answers.
+#[track_caller]
+fn carried(world: &mut World, family: usize, refuser: &Pod, server: &Pod) {
+    let at = world.one.both()[family];
+    let backends = [refuser, server].map(|pod| (pod.both()[family], 8080));
+    let listener = listen(&server.netns, backends[1].0, 8080);
+    let before = retried(&mut world.one);
+    for _ in 0..64 {
+        let flags = Flags { retry: Some(true), ..Flags::default() };
+        put(&mut world.one, any(at), NODE_PORT, Protocol::Tcp, &backends, flags);
+        let mut client = connect(&world.fabric.netns, at, NODE_PORT, PATIENCE).unwrap();
+        exchange(&mut client, &mut accept(&listener).0);
+        if retried(&mut world.one) > before {
+            return;
+        }
+    }
+    panic!("no connection was refused");
+}
+
+#[test]
+fn a_connection_from_outside_that_is_refused_goes_to_another_backend() {
+    for mut world in World::each() {
+        let (one, two) = (world.one.pod(6), world.asker());
+        one.narrow(&world.one, world.mtu);
+        let (near, far) = (world.one.pod(7), world.two.pod(7));
+        for family in FAMILIES {
+            for (refuser, server) in [(&near, &one), (&near, &two), (&far, &one), (&far, &two)] {
+                carried(&mut world, family, refuser, server);
+            }
+            let at = world.one.both()[family];
+            let all = [&near, &far, &one].map(|pod| (pod.both()[family], 8080));
+            let flags = Flags { retry: Some(true), ..Flags::default() };
+            put(&mut world.one, any(at), NODE_PORT, Protocol::Tcp, &all, flags);
+            let before = retried(&mut world.one);
+            let error = connect(&world.fabric.netns, at, NODE_PORT, PATIENCE).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+            assert_eq!(retried(&mut world.one) - before, 2, "each was asked");
+        }
+        assert_eq!(world.drops(), 0);
+    }
+}
