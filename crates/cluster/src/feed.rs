@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use crate::lean::Lean;
 use crate::lean_pod::LeanPod;
 use crate::resource::{Key, Watched, origin};
 use crate::{Resource, watch_kind};
@@ -74,8 +75,8 @@ pub fn watch(client: Client) -> Feed {
     watches.spawn(run::<Node>(client.clone(), sender.clone()));
     watches.spawn(run::<NetworkPolicy>(client.clone(), sender.clone()));
     watches.spawn(run::<ClusterNetworkPolicy>(client.clone(), sender.clone()));
-    watches.spawn(run::<Service>(client.clone(), sender.clone()));
-    watches.spawn(run::<EndpointSlice>(client, sender));
+    watches.spawn(run::<Lean<Service>>(client.clone(), sender.clone()));
+    watches.spawn(run::<Lean<EndpointSlice>>(client, sender));
     Feed { updates, _watches: watches }
 }
 

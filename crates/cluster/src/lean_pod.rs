@@ -72,9 +72,10 @@ struct Wire {
     status: Option<Status>,
 }
 
+/// Of an object's metadata what the model asks for.
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
-struct Meta {
+pub(crate) struct Meta {
     name: Option<String>,
     namespace: Option<String>,
     uid: Option<String>,

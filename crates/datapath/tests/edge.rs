@@ -545,6 +545,31 @@ fn a_client_outside_with_affinity_comes_back_to_its_backend_near_or_far() {
     }
 }
 
+#[test]
+fn a_client_is_forgotten_when_it_has_not_come_back_for_so_many_seconds() {
+    let mut world = World::new();
+    let at = world.one.both()[0];
+    let pods = [world.near.both()[0], world.far.both()[0]];
+    let listeners = [listen(&world.near.netns, pods[0], 80), listen(&world.far.netns, pods[1], 80)];
+    listeners.iter().for_each(|listener| listener.set_nonblocking(true).unwrap());
+    let reach = || {
+        let _client = connect(&world.fabric.netns, at, NODE_PORT, PATIENCE).unwrap();
+        listeners.iter().position(|listener| listener.accept().is_ok()).expect("somebody answers")
+    };
+    let mut both = pods.map(|pod| (pod, 80));
+    put(&mut world.one, any(at), NODE_PORT, Protocol::Tcp, &both, Flags::default());
+    amend(&mut world.one, any(at), NODE_PORT, &[], |row| row.affinity = 60);
+    let first = reach();
+    // Who comes anew is sent to the other now.
+    both.reverse();
+    put(&mut world.one, any(at), NODE_PORT, Protocol::Tcp, &both, Flags::default());
+    amend(&mut world.one, any(at), NODE_PORT, &[], |row| row.affinity = 1);
+    assert_eq!(reach(), first, "it came back within the minute");
+    let since = std::time::Instant::now();
+    kilter_testkit::wait_until(PATIENCE, "more than a second has passed", || since.elapsed().as_millis() > 1_100);
+    assert_eq!(reach(), 1 - first, "nobody remembers it");
+}
+
 /// Makes an address from outside stand for these backends, by the table that every node makes alike.
 fn put_table(node: &mut Node, at: IpAddr, port: u16, backends: &[(IpAddr, u16)]) {
     put(node, at, port, Protocol::Tcp, backends, Flags::default());

@@ -1,5 +1,5 @@
-//! How long clients meet a backend that has died: its process is gone, its pod and its address are not. Without
-//! anything else the endpoint stays until a readiness probe has failed.
+//! How long clients meet a backend that has died: its process is gone, its pod and its address are not. The endpoint
+//! stays until a readiness probe has failed; what it refuses may be carried to another one meanwhile.
 
 use std::net::{IpAddr, SocketAddr};
 use std::thread;
@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kilter_cluster::Client;
-use kilter_model::Family;
-use kube::api::{Api, PostParams};
+use kilter_model::{Family, RETRY_REFUSED};
+use kilter_netns::NetNs;
+use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::json;
 use tokio::runtime::Runtime;
 
@@ -21,6 +22,7 @@ use crate::place::Membership;
 
 /// Where the Service is, and the names of the pods behind it with what their servers answer.
 const AT: ([u8; 4], u16) = ([10, 96, 251, 1], 80);
+const SERVICE: &str = "failover";
 const PODS: [(&str, u8); 2] = [("failing", b'x'), ("staying", b's')];
 /// Seconds between two probes; one that fails is enough. That is the kubelet's own period, and fewer failures
 /// than the three that it waits for.
@@ -40,31 +42,51 @@ pub(super) struct Failover {
     pub(super) failed: u32,
 }
 
-/// Lets a backend die, once for each of the runs, at different times between two probes.
-pub(super) fn run(runtime: &Runtime, lab: &Lab, client: Client, runs: usize) -> Result<Vec<Failover>> {
-    runtime.block_on(create(client))?;
-    let address = SocketAddr::from((AT.0, AT.1));
-    let netns = lab.pod(NODES[0], "client")?.netns()?;
-    let _membership = Membership::join(&lab.node(NODES[0])?.cgroup)?;
-    let mut servers = Vec::new();
-    for (name, who) in PODS {
-        servers.push((Server::start(&sandbox(lab, name)?, who)?, who));
+/// A Service of two pods, of which one dies again and again.
+pub(super) struct Failing {
+    servers: [Option<Server>; 2],
+    /// The client's.
+    netns: NetNs,
+    _membership: Membership,
+    services: Api<Service>,
+}
+
+impl Failing {
+    /// Makes the Service and its pods.
+    pub(super) fn new(runtime: &Runtime, lab: &Lab, client: Client) -> Result<Self> {
+        runtime.block_on(create(client.clone()))?;
+        let netns = lab.pod(NODES[0], "client")?.netns()?;
+        let membership = Membership::join(&lab.node(NODES[0])?.cgroup)?;
+        let [failing, staying] = PODS.map(|(name, who)| Server::start(&sandbox(lab, name)?, who));
+        let servers = [Some(failing?), Some(staying?)];
+        Ok(Self { servers, netns, _membership: membership, services: Api::namespaced(client, NAMESPACE) })
     }
-    let mut all = Vec::new();
-    for run in 0..runs {
-        netns.run(|| meet_both(address))??;
-        // Somewhere between two probes, and each time elsewhere.
-        thread::sleep(Duration::from_millis(u64::from(PERIOD) * 1_000 * run as u64 / runs as u64));
-        let (failing, who) = servers.remove(0);
-        drop(failing);
-        all.push(netns.run(|| outlive(address))??);
-        servers.insert(0, (Server::start(&sandbox(lab, PODS[0].0)?, who)?, who));
+
+    /// Whether what one of them refuses is carried to the other.
+    pub(super) fn retry(&self, runtime: &Runtime, retry: bool) -> Result<()> {
+        let patch = Patch::Merge(json!({"metadata": {"annotations": {RETRY_REFUSED: retry.to_string()}}}));
+        let patched = runtime.block_on(self.services.patch(SERVICE, &PatchParams::default(), &patch));
+        patched.map(drop).with_context(|| format!("annotate Service {SERVICE}"))
     }
-    Ok(all)
+
+    /// Lets one die, once for each of the runs, at different times between two probes.
+    pub(super) fn run(&mut self, lab: &Lab, runs: usize) -> Result<Vec<Failover>> {
+        let address = SocketAddr::from((AT.0, AT.1));
+        let mut all = Vec::new();
+        for run in 1..=runs {
+            self.netns.run(|| meet_both(address))??;
+            // Somewhere between two probes, and each time elsewhere.
+            thread::sleep(Duration::from_millis(u64::from(PERIOD) * 1_000 * run as u64 / (runs + 1) as u64));
+            self.servers[0] = None;
+            all.push(self.netns.run(|| outlive(address))??);
+            self.servers[0] = Some(Server::start(&sandbox(lab, PODS[0].0)?, PODS[0].1)?);
+        }
+        Ok(all)
+    }
 }
 
 /// The namespace of a pod that is being started.
-fn sandbox(lab: &Lab, name: &str) -> Result<kilter_netns::NetNs> {
+fn sandbox(lab: &Lab, name: &str) -> Result<NetNs> {
     let began = Instant::now();
     loop {
         match lab.pod(NODES[0], name).and_then(|pod| pod.socket(Family::V4).and(pod.netns())) {
@@ -131,7 +153,7 @@ async fn create(client: Client) -> Result<()> {
         pods.create(&PostParams::default(), &pod).await.with_context(|| format!("create pod {name}"))?;
     }
     let service = json!({
-        "metadata": {"name": "failover"},
+        "metadata": {"name": SERVICE},
         "spec": {
             "clusterIP": IpAddr::from(AT.0), "selector": {"app": "failover"},
             "ports": [{"port": AT.1, "targetPort": PORT}],
@@ -139,6 +161,6 @@ async fn create(client: Client) -> Result<()> {
     });
     let service = serde_json::from_value(service).context("BUG: the Service is malformed")?;
     let services: Api<Service> = Api::namespaced(client, NAMESPACE);
-    services.create(&PostParams::default(), &service).await.context("create Service failover")?;
+    services.create(&PostParams::default(), &service).await.with_context(|| format!("create Service {SERVICE}"))?;
     Ok(())
 }

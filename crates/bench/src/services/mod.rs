@@ -154,23 +154,31 @@ fn client(runtime: &Runtime, lab: &Lab) -> Result<Client> {
 fn cold_starts(lab: &Lab, count: usize, runs: usize, progress: &mut dyn FnMut(&str)) -> Result<Vec<Figure>> {
     let near = lab.pod(NODES[0], "near")?;
     let _server = Server::start(&near.netns()?, b'n')?;
-    let mut seconds = Vec::with_capacity(runs);
+    let mut starts = Vec::with_capacity(runs);
     for run in 1..=runs {
         progress(&format!("add a node and ask it for {count} Services: run {run} of {runs}"));
-        seconds.push(cold::start(lab, count)?);
+        starts.push(cold::start(lab, count)?);
     }
-    Ok(single(&format!("cold-start of-{count}"), "kilter", "s", seconds).into_iter().collect())
+    let case = |part: &str| format!("cold-start-{part} of-{count}");
+    let first = single(&case("first"), "kilter", "s", starts.iter().map(|it| it.first).collect());
+    let last = single(&case("last"), "kilter", "s", starts.iter().map(|it| it.last).collect());
+    Ok(first.into_iter().chain(last).collect())
 }
 
 /// How long a dead backend is met.
 fn failovers(runtime: &Runtime, lab: &Lab, runs: usize, progress: &mut dyn FnMut(&str)) -> Result<Vec<Figure>> {
-    progress(&format!("let a backend die {runs} times, and wait for its readiness probe"));
-    let all = failover::run(runtime, lab, client(runtime, lab)?, runs)?;
-    // A retry in the data plane will be a case of its own beside this one.
-    let case = |what: &str| format!("{what} probe-alone");
-    let last = single(&case("failover"), "kilter", "s", all.iter().map(|it| it.last_failed).collect());
-    let failed = single(&case("failed-requests"), "kilter", "count", all.iter().map(|it| f64::from(it.failed)).collect());
-    Ok(last.into_iter().chain(failed).collect())
+    let mut failing = failover::Failing::new(runtime, lab, client(runtime, lab)?)?;
+    let mut figures = Vec::new();
+    for (retry, how) in [(false, "probe-alone"), (true, "refused-carried-on")] {
+        progress(&format!("let a backend die {runs} times, {how}"));
+        failing.retry(runtime, retry)?;
+        let all = failing.run(lab, runs)?;
+        let last = all.iter().map(|it| it.last_failed).collect();
+        let failed = all.iter().map(|it| f64::from(it.failed)).collect();
+        figures.extend(single(&format!("failover {how}"), "kilter", "s", last));
+        figures.extend(single(&format!("failed-requests {how}"), "kilter", "count", failed));
+    }
+    Ok(figures)
 }
 
 fn single(case: &str, subject: &str, unit: &'static str, values: Vec<f64>) -> Option<Figure> {
@@ -186,7 +194,9 @@ fn figure(case: &str, subject: &str, unit: &'static str, summary: Summary, runs:
 fn notes() -> Vec<String> {
     let mut notes = datapath::notes(true);
     notes.extend([
-        "cold-start: from `kilter node add` to an answer through the last Service, asked from the new node".into(),
+        "cold-start: from `kilter node add` to the first answer, and to one through the last Service; asked from the new node, \
+         one after the other"
+            .into(),
         format!(
             "endpoint-change: from before the request to the API to the first answer of the pod that the slice \
              leads to; under-churn: {CHURN} slices of other Services change a second beside it"
@@ -200,7 +210,7 @@ fn notes() -> Vec<String> {
         format!(
             "failover: from a server's death, at another moment between two probes each time, to the last request \
              that fails, of one every 2 ms; two endpoints with a readiness probe every {} s, of which one failure is \
-             enough; nothing else is done about it",
+             enough; 0: none failed",
             failover::PERIOD
         ),
         "node: the whole process of a node, which is agent, DNS and kubelet".into(),

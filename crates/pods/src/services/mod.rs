@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{self, Pod};
+use kilter_cluster::Lean;
 use kube::runtime::watcher::Event;
 use kube::{Api, Client, ResourceExt};
 use tokio::sync::watch;
@@ -35,7 +36,7 @@ impl Services {
     pub async fn watch(&self, client: Client) {
         let mut listed: BTreeMap<Key, Arc<Service>> = BTreeMap::new();
         let mut synced = false;
-        let mut events = std::pin::pin!(kilter_cluster::watch_kind(Api::<v1::Service>::all(client)));
+        let mut events = std::pin::pin!(kilter_cluster::watch_kind(Api::<Lean<v1::Service>>::all(client)));
         while let Some(event) = events.next().await {
             let changed = match event {
                 Event::Init => {
@@ -43,7 +44,7 @@ impl Services {
                     false
                 }
                 Event::InitApply(service) => {
-                    listed.insert(key(&service), Arc::new(service.into()));
+                    listed.insert(key(&service), Arc::new(service.into_inner().into()));
                     false
                 }
                 Event::InitDone => {
@@ -51,7 +52,7 @@ impl Services {
                     synced = true;
                     true
                 }
-                Event::Apply(service) => self.set(service),
+                Event::Apply(service) => self.set(service.into_inner()),
                 Event::Delete(service) => self.write().remove(&key(&service)).is_some(),
             };
             if synced && changed {
@@ -107,7 +108,7 @@ impl Services {
     }
 }
 
-fn key(service: &v1::Service) -> Key {
+fn key(service: &impl ResourceExt) -> Key {
     (service.namespace().unwrap_or_default(), service.name_any())
 }
 
