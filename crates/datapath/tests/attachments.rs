@@ -98,7 +98,7 @@ fn programs_of_another_configuration_are_told_apart() {
     // On the uplink it stands behind ours and is never asked, in the cgroup it is; a link's filter it has replaced.
     let (pods, sockets): (Vec<_>, Vec<_>) = faults(&mut node).into_iter().partition(|it| it.contains("_pod"));
     assert_eq!(pods, ["to_pod has other constants", "from_pod has other constants"]);
-    assert_eq!(sockets.len(), 8);
+    assert_eq!(sockets.len(), 9);
     assert!(sockets.contains(&"connect4 is followed by connect4".to_owned()), "{sockets:?}");
     drop(other);
 }

@@ -21,7 +21,7 @@ pub fn as_cluster_policy(object: Value) -> Value {
         "spec": {
             "tier": tier,
             "priority": spec.get("priority").cloned().unwrap_or(0.into()),
-            "subject": spec["subject"],
+            "subject": selecting(&spec["subject"]),
             "ingress": rules(&spec["ingress"], "from"),
             "egress": rules(&spec["egress"], "to"),
         },
@@ -40,12 +40,25 @@ fn rule(rule: &Value, side: &str) -> Value {
     let mut new = Map::from_iter([
         ("name".to_owned(), rule["name"].clone()),
         ("action".to_owned(), action.into()),
-        (side.to_owned(), rule[side].clone()),
+        (side.to_owned(), rule[side].as_array().into_iter().flatten().map(selecting).collect()),
     ]);
     if let Some(ports) = rule["ports"].as_array() {
         new.insert("protocols".to_owned(), ports.iter().map(port).collect());
     }
     new.into()
+}
+
+/// A subject or peer. In the older API's types a selector of pods that is left out selects all; the newer one
+/// wants it to be written.
+fn selecting(whom: &Value) -> Value {
+    let mut whom = whom.clone();
+    if let Some(pods) = whom.get_mut("pods").and_then(Value::as_object_mut) {
+        let selector = pods.entry("podSelector").or_insert(Value::Null);
+        if selector.is_null() {
+            *selector = json!({});
+        }
+    }
+    whom
 }
 
 fn port(port: &Value) -> Value {
