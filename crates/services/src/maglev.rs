@@ -211,9 +211,13 @@ impl Bounds {
             high -= 1;
             most = up(high);
         }
-        while low > 0 && surplus(&most) < lack(&least) {
-            low -= 1;
-            least = down(low);
+        // Rounded up they may all together have more than there is, which whoever lacks would pay for: one less for some.
+        let mut missing = lack(&least).saturating_sub(surplus(&most));
+        for (slot, exact) in down(1000).into_iter().enumerate() {
+            if missing > 0 && counts[slot] >= most[slot] && most[slot] > exact {
+                most[slot] -= 1;
+                missing -= 1;
+            }
         }
         while low < 1000 && surplus(&most) >= lack(&down(low + 1)) {
             low += 1;
