@@ -17,6 +17,9 @@ use crate::{Event, Flow, GATEWAY_MAC, NodeRoute};
 
 /// `TCX_DROP`.
 const DROPPED: u32 = 2;
+/// Of the first question; each has one of its own. None is a port that questions are about: two that meet in one
+/// flow, each the other's answer, would be one connection.
+const SOURCE_PORT: u16 = 20_000;
 /// What the programs say, or what about it cannot be right whatever the rules are.
 pub(super) type Answer = Result<Word<RuleId>, String>;
 
@@ -101,7 +104,7 @@ impl Kernel {
     /// Puts questions, each as a new connection, and says which packets they were.
     pub(super) fn ask(&mut self, questions: &[Question]) -> Vec<(Asked, Answer)> {
         self.forget();
-        let asked: Vec<Asked> = (1..).zip(questions).map(|(port, it)| Asked::new(*it, port)).collect();
+        let asked: Vec<Asked> = (SOURCE_PORT..).zip(questions).map(|(port, it)| Asked::new(*it, port)).collect();
         let heard = asked.iter().map(|asked| self.hear(asked, asked.question.shape)).collect();
         self.answers(asked, heard)
     }
