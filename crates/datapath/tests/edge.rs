@@ -514,60 +514,67 @@ fn a_load_balancer_drops_clients_outside_its_ranges_and_names_them() {
     }
 }
 
-#[test]
-fn a_client_outside_with_affinity_comes_back_to_its_backend_near_or_far() {
-    let mut world = World::new();
-    for family in FAMILIES {
+/// Who of both pods of the world answers a client in the fabric, at a port that it leads to both.
+struct Affinity<'a> {
+    world: &'a mut World,
+    at: IpAddr,
+    pods: [IpAddr; 2],
+    listeners: [TcpListener; 2],
+}
+
+impl<'a> Affinity<'a> {
+    fn new(world: &'a mut World, family: usize) -> Self {
         let at = world.one.both()[family];
         let pods = [world.near.both()[family], world.far.both()[family]];
         let listeners = [listen(&world.near.netns, pods[0], 80), listen(&world.far.netns, pods[1], 80)];
         listeners.iter().for_each(|listener| listener.set_nonblocking(true).unwrap());
-        let reach = || {
-            let _client = connect(&world.fabric.netns, at, NODE_PORT, PATIENCE).unwrap();
-            listeners.iter().position(|listener| listener.accept().is_ok()).expect("somebody answers")
-        };
-        let mut both = pods.map(|pod| (pod, 80));
-        put(&mut world.one, any(at), NODE_PORT, Protocol::Tcp, &both, Flags::default());
-        amend(&mut world.one, any(at), NODE_PORT, &[], |row| row.affinity = 60);
-        let first = reach();
-        for _ in 0..8 {
-            both.reverse();
-            put(&mut world.one, any(at), NODE_PORT, Protocol::Tcp, &both, Flags::default());
-            amend(&mut world.one, any(at), NODE_PORT, &[], |row| row.affinity = 60);
-            assert_eq!(reach(), first);
+        Self { world, at, pods, listeners }
+    }
+
+    /// Leads the port to the pods of these numbers, for clients that are remembered for so many seconds.
+    fn lead_to(&mut self, pods: &[usize], seconds: u32) {
+        let backends: Vec<_> = pods.iter().map(|&pod| (self.pods[pod], 80)).collect();
+        put(&mut self.world.one, any(self.at), NODE_PORT, Protocol::Tcp, &backends, Flags::default());
+        amend(&mut self.world.one, any(self.at), NODE_PORT, &[], |row| row.affinity = seconds);
+    }
+
+    /// The number of the pod that a new connection reaches.
+    fn reached(&self) -> usize {
+        let _client = connect(&self.world.fabric.netns, self.at, NODE_PORT, PATIENCE).unwrap();
+        self.listeners.iter().position(|listener| listener.accept().is_ok()).expect("somebody answers")
+    }
+}
+
+#[test]
+fn a_client_outside_with_affinity_comes_back_to_its_backend_near_or_far() {
+    let mut world = World::new();
+    for family in FAMILIES {
+        let mut client = Affinity::new(&mut world, family);
+        client.lead_to(&[0, 1], 60);
+        let first = client.reached();
+        for order in [[1, 0], [0, 1]].iter().cycle().take(8) {
+            client.lead_to(order, 60);
+            assert_eq!(client.reached(), first);
         }
-        put(&mut world.one, any(at), NODE_PORT, Protocol::Tcp, &[(pods[1 - first], 80)], Flags::default());
-        amend(&mut world.one, any(at), NODE_PORT, &[], |row| row.affinity = 60);
-        assert_eq!(reach(), 1 - first, "its backend is gone");
-        put(&mut world.one, any(at), NODE_PORT, Protocol::Tcp, &both, Flags::default());
-        amend(&mut world.one, any(at), NODE_PORT, &[], |row| row.affinity = 60);
-        assert_eq!(reach(), 1 - first, "it stays where it went");
+        client.lead_to(&[1 - first], 60);
+        assert_eq!(client.reached(), 1 - first, "its backend is gone");
+        client.lead_to(&[0, 1], 60);
+        assert_eq!(client.reached(), 1 - first, "it stays where it went");
     }
 }
 
 #[test]
 fn a_client_is_forgotten_when_it_has_not_come_back_for_so_many_seconds() {
     let mut world = World::new();
-    let at = world.one.both()[0];
-    let pods = [world.near.both()[0], world.far.both()[0]];
-    let listeners = [listen(&world.near.netns, pods[0], 80), listen(&world.far.netns, pods[1], 80)];
-    listeners.iter().for_each(|listener| listener.set_nonblocking(true).unwrap());
-    let reach = || {
-        let _client = connect(&world.fabric.netns, at, NODE_PORT, PATIENCE).unwrap();
-        listeners.iter().position(|listener| listener.accept().is_ok()).expect("somebody answers")
-    };
-    let mut both = pods.map(|pod| (pod, 80));
-    put(&mut world.one, any(at), NODE_PORT, Protocol::Tcp, &both, Flags::default());
-    amend(&mut world.one, any(at), NODE_PORT, &[], |row| row.affinity = 60);
-    let first = reach();
+    let mut client = Affinity::new(&mut world, 0);
+    client.lead_to(&[0, 1], 60);
+    let first = client.reached();
     // Who comes anew is sent to the other now.
-    both.reverse();
-    put(&mut world.one, any(at), NODE_PORT, Protocol::Tcp, &both, Flags::default());
-    amend(&mut world.one, any(at), NODE_PORT, &[], |row| row.affinity = 1);
-    assert_eq!(reach(), first, "it came back within the minute");
+    client.lead_to(&[1, 0], 1);
+    assert_eq!(client.reached(), first, "it came back within the minute");
     let since = std::time::Instant::now();
     kilter_testkit::wait_until(PATIENCE, "more than a second has passed", || since.elapsed().as_millis() > 1_100);
-    assert_eq!(reach(), 1 - first, "nobody remembers it");
+    assert_eq!(client.reached(), 1 - first, "nobody remembers it");
 }
 
 /// Makes an address from outside stand for these backends, by the table that every node makes alike.

@@ -5,6 +5,7 @@
 
 mod alone;
 mod bpf;
+mod cgroup;
 mod corpus;
 mod intruder;
 mod manifest;
@@ -17,6 +18,7 @@ pub mod truth_tables;
 mod wait;
 
 pub use alone::{Alone, alone};
+pub use cgroup::TestCgroup;
 pub use corpus::corpus;
 pub use intruder::Intruder;
 pub use manifest::manifests;

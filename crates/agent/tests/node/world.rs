@@ -16,7 +16,7 @@ use kilter_model::{
 };
 use kilter_netlink::{Netlink, Peer as VethPeer, Veth};
 use kilter_netns::NetNs;
-use kilter_testkit::{BpfFs, TempDir, TestNetNs, cgroup2_root};
+use kilter_testkit::{BpfFs, TempDir, TestCgroup, TestNetNs};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
@@ -32,17 +32,9 @@ pub struct World {
     pub netlink: Netlink,
     pub node: TestNetNs,
     pub fabric: TestNetNs,
-    cgroup: Cgroup,
+    cgroup: TestCgroup,
     pins: BpfFs,
     pub directory: TempDir,
-}
-
-struct Cgroup(PathBuf);
-
-impl Drop for Cgroup {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir(&self.0);
-    }
 }
 
 impl World {
@@ -59,8 +51,7 @@ impl World {
             .build()
             .unwrap();
         let netlink = runtime.block_on(uplink(&node, &fabric));
-        let cgroup = cgroup2_root().join(format!("kilter-agent-{}-{label}", std::process::id()));
-        std::fs::create_dir(&cgroup).unwrap();
+        let cgroup = TestCgroup::new(&format!("agent-{label}"));
         let mut world = Self {
             agent: None,
             updates: None,
@@ -69,7 +60,7 @@ impl World {
             netlink,
             node,
             fabric,
-            cgroup: Cgroup(cgroup),
+            cgroup,
             pins: BpfFs::mount(),
             directory: TempDir::new(label),
         };

@@ -7,9 +7,7 @@ mod sockets;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::PathBuf;
 use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
@@ -21,7 +19,7 @@ use kilter_netns::NetNs;
 use kilter_policy::{
     ClassId, Decision, Interval, Plan, PostureId, ProtocolClass, RuleId, SetId, Verdict, Write,
 };
-use kilter_testkit::{BpfFs, TestNetNs, cgroup2_root};
+use kilter_testkit::{BpfFs, TestCgroup, TestNetNs};
 
 #[allow(unused_imports, reason = "each test program uses a part of it")]
 pub use inside::*;
@@ -32,25 +30,6 @@ pub use sockets::*;
 pub const PATIENCE: Duration = Duration::from_secs(10);
 /// How long nothing must happen, where nothing is what is expected.
 pub const SILENCE: Duration = Duration::from_millis(300);
-
-/// A cgroup of its own, removed when dropped.
-pub struct TestCgroup(pub PathBuf);
-
-impl TestCgroup {
-    pub fn new() -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = cgroup2_root().join(format!("kilter-test-datapath-{}-{number}", std::process::id()));
-        std::fs::create_dir(&path).unwrap_or_else(|error| panic!("make cgroup {}: {error}", path.display()));
-        Self(path)
-    }
-}
-
-impl Drop for TestCgroup {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir(&self.0);
-    }
-}
 
 /// Runs a command in a namespace; its words are separated by spaces.
 #[track_caller]
@@ -221,7 +200,7 @@ impl Node {
             }
         }
         let bpffs = BpfFs::mount();
-        let cgroup = TestCgroup::new();
+        let cgroup = TestCgroup::new("datapath");
         let mut config = Config {
             pin_dir: bpffs.path().join("node"),
             node_name: format!("node-{number}"),

@@ -12,7 +12,7 @@ use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::{Event, Pod};
 use kilter_apiserver::{ApiServer, Kubelet, Token, pki};
 use kilter_pods::{Config, Dns, Handle, KubeletApi, Pods};
-use kilter_testkit::TempDir;
+use kilter_testkit::{TempDir, TestCgroup};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use serde::de::DeserializeOwned;
@@ -34,38 +34,12 @@ pub struct TestNode {
 }
 
 /// A cgroup that stands for the node's, removed with all that is in it.
-pub struct Cgroup(pub PathBuf);
-
-impl Cgroup {
-    fn new() -> Self {
-        static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let name = format!("kilter-test-pods-{}-{number}", std::process::id());
-        let path = kilter_testkit::cgroup2_root().join(name);
-        std::fs::create_dir(&path).expect("make a cgroup (are you root?)");
-        Self(path)
-    }
-}
+pub struct Cgroup(TestCgroup);
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
-        let _ = std::fs::write(self.0.join("cgroup.kill"), "1");
-        let started = std::time::Instant::now();
-        // What was killed leaves its cgroup a moment later.
-        while self.0.exists() && started.elapsed() < DEADLINE {
-            remove_tree(&self.0);
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        let _ = std::fs::write(self.0.0.join("cgroup.kill"), "1");
     }
-}
-
-fn remove_tree(group: &Path) {
-    for entry in std::fs::read_dir(group).into_iter().flatten().flatten() {
-        if entry.path().is_dir() {
-            remove_tree(&entry.path());
-        }
-    }
-    let _ = std::fs::remove_dir(group);
 }
 
 /// Runs a test on a thread, and so a runtime, in a new network namespace. Needs root.
@@ -124,7 +98,7 @@ impl TestNode {
             .unwrap();
         kilter_cluster::install_crypto();
         let client = kilter_cluster::connect(&kubeconfig).await.unwrap();
-        let cgroup = Cgroup::new();
+        let cgroup = Cgroup(TestCgroup::new("pods"));
         let mut node = Self { dir, client, kubeconfig, server, cgroup, pods: None };
         node.start_pods().await;
         node
@@ -138,7 +112,7 @@ impl TestNode {
             pod_cidrs: vec!["10.244.1.0/24".parse().unwrap()],
             labels: Default::default(),
             client: self.client.clone(),
-            cgroup: self.cgroup.0.clone(),
+            cgroup: self.cgroup.0.0.clone(),
             state_dir: self.dir.path().join("state"),
             pause: env!("CARGO_BIN_EXE_kilter-pause").into(),
             cni_bin: self.dir.path().join("cni"),
@@ -315,7 +289,7 @@ impl TestNode {
         assert_eq!(self.pauses(), [0; 0], "no pause process is left");
         let left: Vec<_> = std::fs::read_dir(self.dir.path().join("state")).unwrap().collect();
         assert!(left.is_empty(), "no state is left: {left:?}");
-        let pods = std::fs::read_dir(self.cgroup.0.join("pods")).map_or(0, |entries| {
+        let pods = std::fs::read_dir(self.cgroup.0.0.join("pods")).map_or(0, |entries| {
             entries.flatten().filter(|entry| entry.path().is_dir()).count()
         });
         assert_eq!(pods, 0, "no cgroup is left");
