@@ -1,11 +1,15 @@
 //! What IPv6 needs that IPv4 does not: by itself a link gives itself addresses, believes routers, and
 //! holds new addresses back for two seconds while it looks for others that have them.
 
+use std::path::Path;
+use std::sync::OnceLock;
+
 use crate::sysctl::Setting;
 
 /// Whether the kernel speaks IPv6 at all; booted without, it has no such settings.
 pub fn has_ipv6() -> bool {
-    std::path::Path::new("/proc/sys/net/ipv6").exists()
+    static KNOWN: OnceLock<bool> = OnceLock::new();
+    *KNOWN.get_or_init(|| Path::new("/proc/sys/net/ipv6").exists())
 }
 
 /// For a pod's side of its link, before it is set up: no duplicate address detection, also not of the

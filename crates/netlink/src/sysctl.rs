@@ -1,8 +1,11 @@
-use std::fs;
-use std::io::{self, Read};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use kilter_netns::NetNs;
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 
 use crate::Error;
 
@@ -33,7 +36,8 @@ pub fn sysctls_here<K: AsRef<str>>(values: &[(K, &str)]) -> Result<(), Error> {
 /// Reads a sysctl of a namespace, without the newline at its end.
 pub fn read_sysctl(namespace: &NetNs, key: &str) -> Result<String, Error> {
     let name = namespace.path().display().to_string();
-    let read = namespace.run(|| read_whole(key)).map_err(io::Error::other).and_then(|read| read);
+    let read = || Directory::open()?.read(key);
+    let read = namespace.run(read).map_err(io::Error::other).and_then(|read| read);
     match read {
         Ok(value) => Ok(value.trim_end().to_owned()),
         Err(source) => Err(Error::new("read sysctl", key, name, source)),
@@ -44,38 +48,73 @@ pub fn read_sysctl(namespace: &NetNs, key: &str) -> Result<String, Error> {
 /// those of a link that is gone.
 pub fn read_sysctls<K: AsRef<str> + Sync>(namespace: &NetNs, keys: &[K]) -> Result<Vec<Option<String>>, Error> {
     let name = namespace.path().display().to_string();
-    let read = |key: &K| match read_whole(key.as_ref()) {
+    let read = |directory: &Directory, key: &K| match directory.read(key.as_ref()) {
         Ok(value) => Ok(Some(value.trim_end().to_owned())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(Error::new("read sysctl", key.as_ref(), name.clone(), source)),
     };
-    match namespace.run(|| keys.iter().map(read).collect()) {
+    let read_all = || {
+        let directory = Directory::open().map_err(|source| Error::new("read", "sysctls", name.clone(), source))?;
+        keys.iter().map(|key| read(&directory, key)).collect()
+    };
+    match namespace.run(read_all) {
         Ok(values) => values,
         Err(source) => Err(Error::new("read", "sysctls", name, io::Error::other(source))),
     }
 }
 
-/// Lists of ports end with the first read, however short it is: a page is the most that one may be.
-fn read_whole(key: &str) -> io::Result<String> {
-    let mut buffer = [0; 4096];
-    let length = fs::File::open(path(key))?.read(&mut buffer)?;
-    String::from_utf8(buffer[..length].to_vec()).map_err(io::Error::other)
-}
-
 fn write_all<K: AsRef<str>>(namespace: &str, values: &[(K, &str)]) -> Result<(), Error> {
+    let failed = |key: String| move |source| Error::new("set sysctl", key, namespace, source);
+    let directory = Directory::open().map_err(failed(keys(values)))?;
     for (key, value) in values {
         let key = key.as_ref();
-        fs::write(path(key), value)
-            .map_err(|source| Error::new("set sysctl", format!("{key}={value}"), namespace, source))?;
+        directory.write(key, value).map_err(failed(format!("{key}={value}")))?;
     }
     Ok(())
 }
 
+/// All sysctls, as the calling thread's namespaces have them, in an instance of proc(5) of our own: `/proc` keeps an
+/// entry of the same name for each network namespace that was looked into, all in one chain of a hash table, which
+/// beside a few thousand pods was most of what a pod's network cost.
+struct Directory(OwnedFd);
+
+impl Directory {
+    fn open() -> io::Result<Self> {
+        let readable = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Self(match own_proc() {
+            Ok(root) => openat(root, "sys", readable, Mode::empty())?,
+            // Not every container may, and reading needs no rights at all.
+            Err(_) => openat(CWD, "/proc/sys", readable, Mode::empty())?,
+        }))
+    }
+
+    fn file(&self, key: &str, flags: OFlags) -> io::Result<File> {
+        Ok(openat(&self.0, path(key), flags | OFlags::CLOEXEC, Mode::empty())?.into())
+    }
+
+    fn write(&self, key: &str, value: &str) -> io::Result<()> {
+        self.file(key, OFlags::WRONLY)?.write_all(value.as_bytes())
+    }
+
+    /// Lists of ports end with the first read, however short it is: a page is the most that one may be.
+    fn read(&self, key: &str) -> io::Result<String> {
+        let mut buffer = [0; 4096];
+        let length = self.file(key, OFlags::RDONLY)?.read(&mut buffer)?;
+        String::from_utf8(buffer[..length].to_vec()).map_err(io::Error::other)
+    }
+}
+
+/// A mount that is nowhere; it goes with the descriptor.
+fn own_proc() -> rustix::io::Result<OwnedFd> {
+    let context = fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_create(&context)?;
+    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
+}
+
+/// Where it is below the directory of all.
 fn path(key: &str) -> PathBuf {
     let separator = key.chars().find(|c| matches!(c, '.' | '/')).unwrap_or('/');
-    let mut path = PathBuf::from("/proc/sys");
-    path.extend(key.split(separator));
-    path
+    key.split(separator).collect()
 }
 
 fn keys<K: AsRef<str>>(values: &[(K, &str)]) -> String {
@@ -88,10 +127,10 @@ mod tests {
 
     #[test]
     fn the_first_separator_decides_so_links_may_have_dots() {
-        assert_eq!(path("net.ipv4.ip_forward"), PathBuf::from("/proc/sys/net/ipv4/ip_forward"));
+        assert_eq!(path("net.ipv4.ip_forward"), PathBuf::from("net/ipv4/ip_forward"));
         assert_eq!(
             path("net/ipv4/conf/eth0.7/rp_filter"),
-            PathBuf::from("/proc/sys/net/ipv4/conf/eth0.7/rp_filter")
+            PathBuf::from("net/ipv4/conf/eth0.7/rp_filter")
         );
     }
 }
