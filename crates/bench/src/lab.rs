@@ -53,7 +53,7 @@ impl Lab {
         let (bridge, bridge_index) = runtime
             .block_on(async {
                 let bridge = Netlink::new(&fabric)?;
-                bridge.create_bridge("br0").await?;
+                bridge.create_bridge("br0", [2, 0, 0, 0, 1, 0]).await?;
                 let index = bridge.link_index("br0").await?;
                 bridge.set_up(index).await?;
                 anyhow::Ok((bridge, index))

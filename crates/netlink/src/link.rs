@@ -77,9 +77,10 @@ impl Netlink {
         self.handle.link().add(message).execute().await.map_err(self.fail("create veth", veth.name))
     }
 
-    /// Makes a bridge, down, without spanning tree.
-    pub async fn create_bridge(&self, name: &str) -> Result<(), Error> {
-        let message = LinkBridge::new(name).build();
+    /// Makes a bridge, down, without spanning tree. (Without a hardware address of its own it would have one of its
+    /// ports', and another whenever they change.)
+    pub async fn create_bridge(&self, name: &str, mac: Mac) -> Result<(), Error> {
+        let message = LinkBridge::new(name).address(mac.into()).build();
         self.handle.link().add(message).execute().await.map_err(self.fail("create bridge", name))
     }
 

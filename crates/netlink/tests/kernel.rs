@@ -13,6 +13,7 @@ use kilter_netns::NetNs;
 
 /// How long a socket may wait for what must come at once.
 const PATIENCE: Duration = Duration::from_secs(10);
+const BRIDGE_MAC: [u8; 6] = [2, 0x6e, 10, 240, 0, 1];
 const HOST_MAC: [u8; 6] = [2, 0x6b, 0x6c, 0x74, 0, 1];
 const POD_MAC: [u8; 6] = [2, 0x6b, 10, 244, 1, 7];
 
@@ -162,12 +163,14 @@ async fn a_bridge_takes_ports_and_a_group_of_links_goes_at_once() {
     let (_node, pod, outer, _inner) = wired().await;
     let second = NetNs::create().unwrap();
     outer.create_veth(&veth("klt1", &second)).await.unwrap();
-    outer.create_bridge("br0").await.unwrap();
+    outer.create_bridge("br0", BRIDGE_MAC).await.unwrap();
     let bridge = outer.link_index("br0").await.unwrap();
     for name in ["klt0", "klt1"] {
         let link = outer.link_index(name).await.unwrap();
         outer.set_master(link, bridge).await.unwrap();
         assert_eq!(outer.link(name).await.unwrap().unwrap().master, Some(bridge));
+        let mac = outer.link("br0").await.unwrap().unwrap().mac;
+        assert_eq!(mac, Some(BRIDGE_MAC), "it stays, whoever becomes a port");
         outer.set_group(link, 77).await.unwrap();
     }
     outer.delete_group(77).await.unwrap();
@@ -347,7 +350,7 @@ fn arrive(from: &Plugged, to: &Plugged, count: usize) -> usize {
 async fn a_bridge_loses_what_it_is_told_to_lose_and_heals() {
     let fabric = NetNs::create().unwrap();
     let netlink = Netlink::new(&fabric).unwrap();
-    netlink.create_bridge("br0").await.unwrap();
+    netlink.create_bridge("br0", BRIDGE_MAC).await.unwrap();
     let bridge = netlink.link_index("br0").await.unwrap();
     netlink.set_up(bridge).await.unwrap();
     let mut hosts = Vec::new();

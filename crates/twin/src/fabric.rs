@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use anyhow::{Context, Result};
 use ipnet::IpNet;
 use kilter_model::Routing;
-use kilter_netlink::{Netlink, Peer, Route, Veth, sysctls};
+use kilter_netlink::{Mac, Neighbour, Netlink, Peer, Route, Veth, sysctls};
 use kilter_netns::NetNs;
 
 use crate::internet;
@@ -31,7 +31,7 @@ pub async fn create_fabric(layout: &Layout, spec: &TwinSpec) -> Result<Fabric> {
     let netlink = Netlink::new(&namespace)?;
     let loopback = netlink.link_index("lo").await?;
     netlink.set_up(loopback).await?;
-    netlink.create_bridge(BRIDGE).await?;
+    netlink.create_bridge(BRIDGE, mac(&spec.gateways())).await?;
     let bridge = netlink.link_index(BRIDGE).await?;
     for (net, addresses) in spec.node_subnets.iter().zip(spec.gateways().iter().zip(spec.api_addresses())) {
         for address in [*addresses.0, addresses.1] {
@@ -63,12 +63,33 @@ pub(crate) fn forward(namespace: &NetNs, subnets: &[IpNet]) -> Result<()> {
     Ok(sysctls(namespace, &values)?)
 }
 
+/// The hardware address of who has these addresses in the node subnet: the one follows from the other, so that
+/// nodes know each other before they meet.
+fn mac(addresses: &[IpAddr]) -> Mac {
+    let [a, b, c, d] = match addresses.first() {
+        Some(IpAddr::V4(v4)) => v4.octets(),
+        Some(IpAddr::V6(v6)) => (u128::from(*v6) as u32).to_be_bytes(),
+        None => [0; 4],
+    };
+    [0x02, 0x6e, a, b, c, d]
+}
+
+/// Who is where in the node subnet: the fabric itself, and the nodes that are planned.
+fn places(spec: &TwinSpec) -> Vec<(IpAddr, Mac)> {
+    let gateways = spec.gateways();
+    let own = gateways.iter().copied().chain(spec.api_addresses()).map(|address| (address, mac(&gateways)));
+    let nodes = spec.node_plans();
+    let of_nodes = nodes.iter().flat_map(|node| node.addresses.iter().map(|address| (*address, mac(&node.addresses))));
+    own.chain(of_nodes).collect()
+}
+
 /// The fabric, as far as nodes are plugged into it.
 pub struct Fabric {
     netlink: Netlink,
     bridge: u32,
     subnets: Vec<IpNet>,
     gateways: Vec<IpAddr>,
+    places: Vec<(IpAddr, Mac)>,
     routing: Routing,
 }
 
@@ -82,7 +103,7 @@ impl Fabric {
 
     fn new(netlink: Netlink, bridge: u32, spec: &TwinSpec) -> Self {
         let (subnets, gateways) = (spec.node_subnets.clone(), spec.gateways());
-        Self { netlink, bridge, subnets, gateways, routing: spec.routing }
+        Self { netlink, bridge, subnets, gateways, places: places(spec), routing: spec.routing }
     }
 
     /// The fabric's routes to a node's pods.
@@ -118,7 +139,7 @@ impl Fabric {
 
     async fn plug(&self, namespace: &NetNs, node: &NodePlan) -> Result<()> {
         forward(namespace, &self.subnets)?;
-        let peer = Peer { name: UPLINK, mac: None, namespace };
+        let peer = Peer { name: UPLINK, mac: Some(mac(&node.addresses)), namespace };
         self.netlink.create_veth(&Veth { name: &node.name, mac: None, mtu: MTU, peer }).await?;
         let port = self.netlink.link_index(&node.name).await?;
         self.netlink.set_master(port, self.bridge).await?;
@@ -131,12 +152,22 @@ impl Fabric {
             inside.add_address(uplink, IpNet::new(*address, net.prefix_len())?).await?;
         }
         inside.set_up(uplink).await?;
+        self.meet(&inside, uplink, node).await?;
         self.netlink.set_up(port).await?;
         for gateway in &self.gateways {
             inside.replace_route(&Route::default_via(*gateway, uplink)).await?;
         }
         for route in self.routes(node) {
             self.netlink.replace_route(&route).await?;
+        }
+        Ok(())
+    }
+
+    /// Tells a node who else is where, for good. What a kernel looks up itself is limited to `gc_thresh3`, 1,024 for
+    /// all namespaces together: so many that 33 nodes know each other.
+    async fn meet(&self, inside: &Netlink, link: u32, node: &NodePlan) -> Result<()> {
+        for &(address, mac) in self.places.iter().filter(|(address, _)| !node.addresses.contains(address)) {
+            inside.replace_neighbour(&Neighbour { link, address, mac }).await?;
         }
         Ok(())
     }
