@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::{Namespace, Node, Service};
+use futures::stream::select_all;
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kilter_model::Event;
@@ -17,9 +18,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::lean::Lean;
-use crate::lean_pod::LeanPod;
 use crate::resource::{Key, Watched, origin};
-use crate::{Resource, watch_kind};
+use crate::{Resource, watch_some};
 
 /// Bounded, so that a consumer that falls behind slows the watches down instead of filling memory;
 /// the API keeps the backlog, and when it drops it the watch lists anew, which loses nothing.
@@ -68,20 +68,35 @@ impl Feed {
 
 /// Watches everything that the model holds. Must be called within a runtime.
 pub fn watch(client: Client) -> Feed {
+    watch_with_pods(client, vec![watcher::Config::default()])
+}
+
+/// Watches what a node must know: of the pods, its own, and others from when they have an address. Of all that is
+/// written of a pod until it is ready, another node so reads once what it would read three times and more, and of
+/// many nodes that is most of what they do. Must be called within a runtime.
+pub fn watch_as_node(client: Client, node: &str) -> Feed {
+    let select = |fields: String| watcher::Config::default().fields(&fields);
+    let own = select(format!("spec.nodeName={node}"));
+    let others = select(format!("spec.nodeName!={node},status.podIP!="));
+    watch_with_pods(client, vec![own, others])
+}
+
+fn watch_with_pods(client: Client, pods: Vec<watcher::Config>) -> Feed {
     let (sender, updates) = mpsc::channel(CAPACITY);
     let mut watches = JoinSet::new();
-    watches.spawn(run::<LeanPod>(client.clone(), sender.clone()));
-    watches.spawn(run::<Namespace>(client.clone(), sender.clone()));
-    watches.spawn(run::<Node>(client.clone(), sender.clone()));
-    watches.spawn(run::<NetworkPolicy>(client.clone(), sender.clone()));
-    watches.spawn(run::<ClusterNetworkPolicy>(client.clone(), sender.clone()));
-    watches.spawn(run::<Lean<Service>>(client.clone(), sender.clone()));
-    watches.spawn(run::<Lean<EndpointSlice>>(client, sender));
+    let all = || vec![watcher::Config::default()];
+    watches.spawn(run::<Lean<Pod>>(client.clone(), pods, sender.clone()));
+    watches.spawn(run::<Namespace>(client.clone(), all(), sender.clone()));
+    watches.spawn(run::<Node>(client.clone(), all(), sender.clone()));
+    watches.spawn(run::<NetworkPolicy>(client.clone(), all(), sender.clone()));
+    watches.spawn(run::<ClusterNetworkPolicy>(client.clone(), all(), sender.clone()));
+    watches.spawn(run::<Lean<Service>>(client.clone(), all(), sender.clone()));
+    watches.spawn(run::<Lean<EndpointSlice>>(client, all(), sender));
     Feed { updates, _watches: watches }
 }
 
-/// One watch, until nobody listens.
-async fn run<K>(client: Client, to: mpsc::Sender<Update>)
+/// The watches of one kind, no object of which two of them select, until nobody listens.
+async fn run<K>(client: Client, selections: Vec<watcher::Config>, to: mpsc::Sender<Update>)
 where
     K: Watched + Clone + DeserializeOwned + Debug + Send + 'static,
 {
@@ -89,12 +104,16 @@ where
     if K::RESOURCE.is_optional() && !wait_until_served(&api, &to).await {
         return;
     }
-    let mut events = std::pin::pin!(watch_kind(api));
-    let mut known = Known::default();
+    let mut known: Vec<Known> = selections.iter().map(|_| Known::default()).collect();
+    let watches = selections.into_iter().enumerate().map(|(number, selection)| {
+        watch_some(api.clone(), selection).map(move |event| (number, event)).boxed()
+    });
+    let mut events = select_all(watches);
     let mut updates = Vec::new();
-    while let Some(event) = events.next().await {
-        known.take(event, &mut updates);
-        for update in updates.drain(..) {
+    while let Some((number, event)) = events.next().await {
+        known[number].take(event, &mut updates);
+        let all_listed = known.iter().all(|known| known.complete);
+        for update in updates.drain(..).filter(|update| all_listed || !matches!(update, Update::Synced(_))) {
             if to.send(update).await.is_err() {
                 return;
             }
@@ -120,11 +139,13 @@ where
     !to.is_closed()
 }
 
-/// What has been sent of one kind, so that a list can be told from what it changed.
+/// What has been sent by one watch, so that a list can be told from what it changed.
 #[derive(Default)]
 struct Known {
     versions: HashMap<Key, Arc<str>>,
     listed: Option<HashSet<Key>>,
+    /// Whether a whole list has been sent.
+    complete: bool,
 }
 
 impl Known {
@@ -140,6 +161,7 @@ impl Known {
             }
             watcher::Event::InitDone => {
                 self.drop_unlisted(K::RESOURCE, updates);
+                self.complete = true;
                 updates.push(Update::Synced(K::RESOURCE));
             }
             watcher::Event::Apply(object) => self.set(&object, updates),
@@ -195,7 +217,7 @@ mod tests {
     use kilter_model::Cluster;
     use serde_json::json;
 
-    fn pod(name: &str, uid: &str, version: &str) -> LeanPod {
+    fn pod(name: &str, uid: &str, version: &str) -> Lean<Pod> {
         serde_json::from_value(json!({
             "metadata": {"name": name, "namespace": "shop", "uid": uid, "resourceVersion": version},
             "spec": {"containers": [{"name": "c", "image": "i"}]},
@@ -204,7 +226,7 @@ mod tests {
     }
 
     /// Applies the events to the cluster and returns the updates they became.
-    fn feed(known: &mut Known, cluster: &mut Cluster, events: Vec<watcher::Event<LeanPod>>) -> Vec<Update> {
+    fn feed(known: &mut Known, cluster: &mut Cluster, events: Vec<watcher::Event<Lean<Pod>>>) -> Vec<Update> {
         let mut updates = Vec::new();
         for event in events {
             known.take(event, &mut updates);

@@ -11,10 +11,11 @@ use crate::Resource;
 use crate::lean_pod::Meta;
 use crate::resource::{Key, Watched};
 
-/// A Service or an endpoint slice without the metadata that nobody asks for. Every node reads all of them, and who
-/// has managed which field since when is more than the rest of an object.
+/// An object of which only what is asked for is read: a Service or an endpoint slice without most of its
+/// metadata, a pod without more than that. Every node reads all of them, and who has managed which field since
+/// when is more than the rest of an object.
 #[derive(Debug, Clone)]
-pub struct Lean<K>(K);
+pub struct Lean<K>(pub(crate) K);
 
 impl<K> Lean<K> {
     /// The object, whose metadata lack managed fields and more.

@@ -1,4 +1,3 @@
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
@@ -8,58 +7,27 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference,
 use kilter_model::Event;
 use serde::{Deserialize, Deserializer};
 
+use crate::lean::Lean;
 use crate::resource::{Key, Watched};
 use crate::Resource;
 
 /// A pod of which only that is read which the model asks for. Every node watches every pod, and each is
 /// written half a dozen times on its way to ready: reading all of it was what many nodes did most.
-#[derive(Debug, Clone)]
-pub(crate) struct LeanPod(Pod);
-
-impl<'de> Deserialize<'de> for LeanPod {
+impl<'de> Deserialize<'de> for Lean<Pod> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Wire::deserialize(deserializer).map(|wire| Self(wire.into()))
     }
 }
 
-impl kube::Resource for LeanPod {
-    type DynamicType = ();
-    type Scope = <Pod as kube::Resource>::Scope;
-
-    fn kind(_: &()) -> Cow<'_, str> {
-        Pod::kind(&())
-    }
-
-    fn group(_: &()) -> Cow<'_, str> {
-        Pod::group(&())
-    }
-
-    fn version(_: &()) -> Cow<'_, str> {
-        Pod::version(&())
-    }
-
-    fn plural(_: &()) -> Cow<'_, str> {
-        Pod::plural(&())
-    }
-
-    fn meta(&self) -> &ObjectMeta {
-        &self.0.metadata
-    }
-
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.0.metadata
-    }
-}
-
-impl Watched for LeanPod {
+impl Watched for Pod {
     const RESOURCE: Resource = Resource::Pods;
 
     fn key(&self) -> Key {
-        Key::Pod(self.0.metadata.uid.as_deref().unwrap_or_default().into())
+        Key::Pod(self.metadata.uid.as_deref().unwrap_or_default().into())
     }
 
     fn event(&self, origin: kilter_model::Origin) -> Result<Option<Event>, kilter_objects::Error> {
-        kilter_objects::pod(&self.0, origin).map(|pod| Some(Event::Pod(pod)))
+        kilter_objects::pod(self, origin).map(|pod| Some(Event::Pod(pod)))
     }
 }
 
@@ -207,7 +175,7 @@ mod tests {
     fn same(object: Value) {
         let origin = || Origin::Api { resource_version: "7".into() };
         let whole: Pod = serde_json::from_value(object.clone()).unwrap();
-        let lean: LeanPod = serde_json::from_value(object.clone()).unwrap();
+        let lean: Lean<Pod> = serde_json::from_value(object.clone()).unwrap();
         let wanted = kilter_objects::pod(&whole, origin()).map_err(|error| error.to_string());
         assert_eq!(kilter_objects::pod(&lean.0, origin()).map_err(|error| error.to_string()), wanted, "{object}");
         assert_eq!(lean.0.metadata.resource_version, whole.metadata.resource_version);

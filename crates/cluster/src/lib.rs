@@ -24,7 +24,7 @@ pub use backoff::{Backoff, watch_kind, watch_some};
 pub use connect::{connect, connect_context, install_crypto};
 pub use declared::declared;
 pub use error::Error;
-pub use feed::{Feed, Update, watch};
+pub use feed::{Feed, Update, watch, watch_as_node};
 pub use kube::Client;
 pub use lean::Lean;
 pub use record::{Recorder, Severity};

@@ -1,7 +1,7 @@
 use std::fmt::Debug;
 
 use futures::future::BoxFuture;
-use k8s_openapi::api::core::v1::{Namespace, Node, Service};
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kilter_model::{Cluster, Event};
@@ -10,8 +10,8 @@ use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 use serde::de::DeserializeOwned;
 
+use crate::lean::Lean;
 use crate::Error;
-use crate::lean_pod::LeanPod;
 use crate::resource::{Watched, origin};
 
 /// A page of a list; as the watches ask for.
@@ -25,7 +25,7 @@ pub fn snapshot(client: &Client) -> BoxFuture<'_, Result<Cluster, Error>> {
 
 async fn list_all(client: &Client) -> Result<Cluster, Error> {
     let (pods, namespaces, nodes, policies, cluster_policies, services, slices) = tokio::try_join!(
-        list::<LeanPod>(client),
+        list::<Lean<Pod>>(client),
         list::<Namespace>(client),
         list::<Node>(client),
         list::<NetworkPolicy>(client),

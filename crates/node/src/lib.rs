@@ -61,7 +61,7 @@ impl Node {
         kilter_cluster::install_crypto();
         let client = kilter_cluster::connect(&config.kubeconfig).await?;
         let zone = dns::zone(&config)?;
-        let updates = updates::Shared::new(kilter_cluster::watch(client.clone()), zone.clone());
+        let updates = updates::Shared::new(kilter_cluster::watch_as_node(client.clone(), &config.node), zone.clone());
         let agent = kilter_agent::Agent::start(agent_config(&config), updates).await.context("start the agent")?;
         let pods = Pods::start(pods_config(&config, client, zone)?).await.context("start the kubelet")?;
         let answers = Arc::new(control::Answers { agent, pods });

@@ -181,7 +181,8 @@ fn newest(cluster: &Cluster) -> BTreeMap<&'static str, u64> {
             *entry = version.max(*entry);
         }
     };
-    cluster.pods().for_each(|it| see("pods", &it.origin));
+    // Of a pod that has no address yet, other nodes are told nothing.
+    cluster.pods().filter(|it| !it.addresses.is_empty()).for_each(|it| see("pods", &it.origin));
     cluster.namespaces().for_each(|it| see("namespaces", &it.origin));
     cluster.policies().for_each(|it| see("networkpolicies", &it.origin));
     cluster.cluster_policies().for_each(|it| see("clusternetworkpolicies", &it.origin));
