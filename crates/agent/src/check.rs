@@ -81,7 +81,8 @@ impl Plan<'_> {
         Ok(missing)
     }
 
-    async fn missing_in_pod(&self, result: &CniResult) -> Result<Vec<String>, Error> {
+    /// What ADD has made in the pod's namespace, returned as `result`, and is not there as it was, in words.
+    pub(crate) async fn missing_in_pod(&self, result: &CniResult) -> Result<Vec<String>, Error> {
         let pod = Netlink::new(self.namespace)?;
         let Some(link) = pod.link(self.ifname).await? else {
             return Ok(vec![format!("the pod's link {}", self.ifname)]);

@@ -33,6 +33,7 @@ mod overlay;
 mod reaper;
 mod routes;
 mod rows;
+mod sandboxes;
 mod shift;
 mod updates;
 mod view;

@@ -123,6 +123,8 @@ impl Engine {
             links: wire_links(&pods)?,
             translations: self.datapath.read_translations()?.into_iter().map(translation).collect(),
             neighbours: self.neighbours(&pods)?,
+            sandboxes: self.sandboxes(&pods)?,
+            namespaces: self.datapath.read_namespaces()?,
             kernel_routes: self.kernel_routes()?,
             refusals: self.refusals()?,
             settings: settings.into_iter().chain(self.routing_rules()?).chain(device).collect(),

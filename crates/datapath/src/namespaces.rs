@@ -1,6 +1,6 @@
 //! Which addresses the sockets of a network namespace have: the hooks see its cookie before a socket has any.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crate::loader::{address, wire};
@@ -14,12 +14,8 @@ pub(crate) struct Namespaces(BTreeMap<IpAddr, u64>);
 
 impl Namespaces {
     pub(crate) fn read(maps: &Maps) -> Result<Self> {
-        let mut cookies = BTreeMap::new();
-        for (cookie, row) in maps.namespaces.rows()? {
-            let own = row.own.into_iter().filter(|it| it.half != [0; 2]);
-            cookies.extend(own.map(|own| (address(own), cookie)));
-        }
-        Ok(Self(cookies))
+        let rows = rows(maps)?.into_iter();
+        Ok(Self(rows.flat_map(|(cookie, own)| own.into_iter().map(move |address| (address, cookie))).collect()))
     }
 
     /// Forgets the namespace that has these addresses.
@@ -34,7 +30,17 @@ impl Namespaces {
     }
 }
 
+fn rows(maps: &Maps) -> Result<BTreeMap<u64, BTreeSet<IpAddr>>> {
+    let own = |row: types::namespace| row.own.into_iter().filter(|it| it.half != [0; 2]).map(address).collect();
+    Ok(maps.namespaces.rows()?.into_iter().map(|(cookie, row)| (cookie, own(row))).collect())
+}
+
 impl Datapath {
+    /// Whose the sockets of each known namespace are, by its cookie, read back from the kernel.
+    pub fn read_namespaces(&self) -> Result<BTreeMap<u64, BTreeSet<IpAddr>>> {
+        rows(&self.maps)
+    }
+
     /// Says whose the sockets of a namespace are, by its cookie (`SO_NETNS_COOKIE`): at most one address of each
     /// family. Sockets of a namespace that is not known may not use what is for some clients only.
     pub fn know_namespace(&mut self, cookie: u64, addresses: &[IpAddr]) -> Result<()> {

@@ -118,6 +118,7 @@ fn whatever_is_done_to_a_node_by_hand_is_named() {
     programs(&world);
     ways(&world);
     settings(&world);
+    inside(&world);
     rows(&world);
     world.twin.verify();
 }
@@ -244,7 +245,28 @@ fn settings(world: &World) {
     }
 }
 
+/// In a pod's own network namespace, where a container with the right to may do it, too.
+fn inside(world: &World) {
+    let address = &world.addresses[0];
+    let pod = format!("nsenter --net=/proc/{}/ns/net", world.pause());
+    for (wrong, lacks, right) in [
+        ("ip route del default", "lacks the pod's route to 0.0.0.0/0", "ip route add default via 169.254.1.1 dev eth0 onlink"),
+        ("ip neigh del 169.254.1.1 dev eth0", "lacks the pod's neighbour 169.254.1.1", "ip neigh replace 169.254.1.1 dev eth0 lladdr 02:6b:6c:74:00:01 nud permanent"),
+    ] {
+        world.sabotage(&format!("{pod} {wrong}"), "endpoint", &[address, lacks], &format!("{pod} {right}"));
+    }
+}
+
 impl World {
+    /// The process that holds the pod's namespaces.
+    fn pause(&self) -> u64 {
+        let records = std::fs::read_dir(self.layout.node(NODE).join("pods")).unwrap();
+        let records = records.filter_map(|entry| std::fs::read(entry.unwrap().path().join("sandbox.json")).ok());
+        let mut records = records.map(|record| serde_json::from_slice::<Value>(&record).unwrap());
+        let ours = |record: &Value| record["addresses"][0] == self.addresses[0].as_str();
+        records.find(ours).expect("a record of the pod's sandbox")["pid"].as_u64().unwrap()
+    }
+
     /// What the kernel forgets with `disable_ipv6`: the route to the pod and who it is.
     fn restore(&self, link: &str) {
         let mac = self.on_node(&format!("ip neigh show {} dev {link}", self.addresses[0]));
@@ -265,6 +287,7 @@ fn rows(world: &World) {
         ("frontends", "service"),
         ("backends", "service"),
         ("routes", "route"),
+        ("namespaces", "endpoint"),
     ] {
         let rows = world.map(map);
         let key = rows.keys().next().unwrap();

@@ -1,6 +1,6 @@
 //! What the kernel of a node holds, read back: rows by what they say, whatever their bytes are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
@@ -35,6 +35,12 @@ pub struct Loaded {
     pub links: Vec<Link>,
     /// Permanent neighbours on these links.
     pub neighbours: Vec<Neighbour>,
+    /// Its pods' network namespaces, as they are.
+    #[serde(default)]
+    pub sandboxes: Vec<Sandbox>,
+    /// Whose the sockets of a network namespace are, by its cookie, as the data plane has it.
+    #[serde(default)]
+    pub namespaces: BTreeMap<u64, BTreeSet<IpAddr>>,
     /// The kernel's own routes into the pod network.
     pub kernel_routes: Vec<Route>,
     /// Destinations in the pod network that the kernel refuses.
@@ -172,6 +178,17 @@ pub struct Link {
     pub mac: Option<[u8; 6]>,
     /// Its own sysctls, by their names with `*` for the link.
     pub settings: BTreeMap<String, String>,
+}
+
+/// The network namespace of a pod.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sandbox {
+    /// The pod's addresses.
+    pub addresses: BTreeSet<IpAddr>,
+    /// By what the kernel's programs know it; none where it is gone.
+    pub cookie: Option<u64>,
+    /// What was made in it for the pod and is not there as it was, in words.
+    pub missing: Vec<String>,
 }
 
 /// Under which hardware address the kernel knows an address on a pod's link, for good.

@@ -8,6 +8,7 @@ mod finding;
 mod links;
 mod network;
 mod policy;
+mod sandboxes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -83,6 +84,7 @@ pub fn prove(cluster: &Cluster, expected: &Expected, loaded: &Loaded) -> Proof {
     network::endpoints(&view, &mut proof);
     links::links(&view, &mut proof);
     links::neighbours(&view, &mut proof);
+    sandboxes::sandboxes(&view, &mut proof);
     network::routes(&view, &mut proof);
     network::refusals(&view, &mut proof);
     network::settings(&view, &mut proof);
