@@ -331,6 +331,8 @@ fn open(config: Config, channels: Channels) -> Result<(Engine, EventSource, u32)
         departed: BTreeSet::new(),
         rows_pending: true,
         routes_pending: true,
+        routes_set: None,
+        ticks: 0,
     };
     Ok((engine, events, way.mtu))
 }

@@ -34,6 +34,9 @@ use crate::routes;
 /// Versions whose effect is in the kernel, by resource.
 pub type Applied = std::collections::BTreeMap<String, String>;
 
+/// A sweep walks the whole table, however empty it is: of many idle nodes on one machine it was what they did most.
+const TICKS_PER_SWEEP: u32 = 3;
+
 /// See the module.
 pub struct Engine {
     pub(crate) config: Config,
@@ -61,6 +64,10 @@ pub struct Engine {
     pub(crate) rows_pending: bool,
     /// The same for routes. They are no reason to refuse a pod: policy does not rest on them.
     pub(crate) routes_pending: bool,
+    /// What was set last: most of what nodes say of themselves moves no route, and reading back what there is costs
+    /// more the more of them there are.
+    pub(crate) routes_set: Option<[BTreeSet<NodeRoute>; 2]>,
+    pub(crate) ticks: u32,
 }
 
 /// An ADD whose rows are part of the present round.
@@ -191,9 +198,17 @@ impl Engine {
         let routing = self.config.routing;
         let wanted = routes::wanted(self.view.cluster(), &self.config.node, routing);
         let nodes = routes::to_nodes(self.view.cluster(), &self.config.node, routing);
-        let list: Vec<NodeRoute> = wanted.union(&nodes).copied().collect();
+        let routes = [wanted, nodes];
+        if self.routes_set.as_ref() == Some(&routes) {
+            return Ok(());
+        }
+        self.routes_set = None;
+        let [wanted, nodes] = &routes;
+        let list: Vec<NodeRoute> = wanted.union(nodes).copied().collect();
         self.datapath.set_routes(&list)?;
-        Ok(self.runtime.block_on(routes::apply(&self.netlink, self.way, routing, &wanted))?)
+        self.runtime.block_on(routes::apply(&self.netlink, self.way, routing, wanted))?;
+        self.routes_set = Some(routes);
+        Ok(())
     }
 
     /// The kernel holds the view, except for routes that are still pending.
@@ -292,7 +307,9 @@ impl Engine {
     }
 
     fn tick(&mut self) {
-        if let Err(error) = self.datapath.sweep_flows() {
+        self.ticks = self.ticks.wrapping_add(1);
+        let is_due = self.ticks.is_multiple_of(TICKS_PER_SWEEP) || self.datapath.is_crowded();
+        if is_due && let Err(error) = self.datapath.sweep_flows() {
             tracing::error!(error = %chain(&error), "the flow table cannot be swept");
         }
         self.announcer.tell();

@@ -259,6 +259,11 @@ impl Datapath {
         Ok(self.last_sweep)
     }
 
+    /// Whether the last sweep left more than half of the flow table in use.
+    pub fn is_crowded(&self) -> bool {
+        self.last_sweep.live > u64::from(self.config.max_flows) / 2
+    }
+
     /// `purge`: an address whose flows all go, `::` for none.
     pub(crate) fn run_sweep(&self, purge: types::address) -> Result<Sweep> {
         let mut context = types::sweep { purge, ..Default::default() }.bytes().to_vec();

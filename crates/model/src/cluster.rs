@@ -3,7 +3,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::{
-    ClusterNetworkPolicy, EndpointSlice, Ingress, Namespace, NamespacedName, NetworkPolicy, Node, Pod, Service, Uid,
+    ClusterNetworkPolicy, EndpointSlice, Ingress, Namespace, NamespacedName, NetworkPolicy, Node, Origin, Pod,
+    Service, Uid,
 };
 
 /// Something that happened, from a watch or from a file.
@@ -112,13 +113,16 @@ impl Cluster {
     pub fn apply(&mut self, event: Event) -> Option<Change> {
         match event {
             Event::Namespace(it) => {
-                set(&mut self.namespaces, it.name.clone(), it).map(|(k, _)| Change::Namespace(k))
+                set_but(|it| &mut it.origin, &mut self.namespaces, it.name.clone(), it).map(|(k, _)| Change::Namespace(k))
             }
             Event::NamespaceGone(k) => self.namespaces.remove(&k).map(|_| Change::Namespace(k)),
-            Event::Node(it) => set(&mut self.nodes, it.name.clone(), it).map(|(k, _)| Change::Node(k)),
+            Event::Node(it) => {
+                set_but(|it| &mut it.origin, &mut self.nodes, it.name.clone(), it).map(|(k, _)| Change::Node(k))
+            }
             Event::NodeGone(k) => self.nodes.remove(&k).map(|_| Change::Node(k)),
             Event::Pod(it) => {
-                set(&mut self.pods, it.uid.clone(), Box::new(it)).map(|(k, before)| Change::Pod(k, before))
+                let pod = (it.uid.clone(), Box::new(it));
+                set_but(|it| &mut it.origin, &mut self.pods, pod.0, pod.1).map(|(k, before)| Change::Pod(k, before))
             }
             Event::PodGone(k) => self.pods.remove(&k).map(|before| Change::Pod(k, Some(before))),
             Event::NetworkPolicy(it) => {
@@ -273,10 +277,29 @@ fn set<K: Ord + Clone, V: PartialEq>(map: &mut BTreeMap<K, V>, key: K, value: V)
     Some((key, before))
 }
 
+/// Like [`set`], where it is no change that an object was declared elsewhere or is another version: the API has a new
+/// one for each word that a kubelet says of its node and its pods.
+fn set_but<K: Ord + Clone, V: PartialEq>(
+    origin: impl Fn(&mut V) -> &mut Origin,
+    map: &mut BTreeMap<K, V>,
+    key: K,
+    mut value: V,
+) -> Option<(K, Option<V>)> {
+    if let Some(known) = map.get_mut(&key) {
+        let newer = std::mem::replace(origin(&mut value), origin(known).clone());
+        if *known == value {
+            *origin(known) = newer;
+            return None;
+        }
+        *origin(&mut value) = newer;
+    }
+    let before = map.insert(key.clone(), value);
+    Some((key, before))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Origin;
 
     fn namespace(name: &str) -> Namespace {
         Namespace { name: name.into(), labels: Default::default(), origin: Origin::Builtin }
@@ -291,6 +314,10 @@ mod tests {
         );
         assert_eq!(cluster.apply(Event::Namespace(namespace("shop"))), None);
         assert_eq!(cluster.apply(Event::NamespaceGone("other".into())), None);
+        let origin = Origin::Api { resource_version: "8".into() };
+        let newer = Namespace { origin: origin.clone(), ..namespace("shop") };
+        assert_eq!(cluster.apply(Event::Namespace(newer)), None, "another version of the same");
+        assert_eq!(cluster.namespace("shop").map(|it| &it.origin), Some(&origin));
         assert_eq!(
             cluster.apply(Event::NamespaceGone("shop".into())),
             Some(Change::Namespace("shop".into()))

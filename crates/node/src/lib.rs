@@ -26,7 +26,7 @@ pub use config::Config;
 
 /// The kubelet's own port.
 const KUBELET_PORT: u16 = 10250;
-/// How often a node says that it is alive; the API and the network are one machine's.
+/// How often a node looks whether the API has its status; the API and the network are one machine's.
 const HEARTBEAT: std::time::Duration = std::time::Duration::from_secs(30);
 /// How long a stand-in serves on after it was told to stop: long enough for its endpoint to have
 /// left every Service, short enough that nobody waits for it.

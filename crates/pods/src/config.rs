@@ -50,7 +50,7 @@ pub struct Config {
     /// How long a stand-in goes on serving after it was told to stop, within the pod's grace
     /// period: what lets endpoints leave their Services before connections are refused.
     pub shutdown: Duration,
-    /// How often the node's status is renewed though nothing changed.
+    /// How often it is looked whether the node's status is still what was written.
     pub heartbeat: Duration,
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use k8s_openapi::api::core::v1::{
@@ -22,6 +23,10 @@ use crate::version::KUBELET_VERSION;
 /// Far more pods than a real node takes: stand-ins cost little.
 const MAX_PODS: u32 = 1000;
 
+/// A status that has not changed is written after this all the same (the kubelet's `nodeStatusReportFrequency`).
+/// That the node lives its Lease says; of each write all nodes are told.
+const REPORT: Duration = Duration::from_mins(5);
+
 /// Registers the node and keeps its status fresh, for ever.
 pub async fn keep(config: &Config, kubelet_api: SocketAddr) {
     let since = Time(Timestamp::now());
@@ -35,15 +40,21 @@ pub async fn keep(config: &Config, kubelet_api: SocketAddr) {
 
 async fn keep_status(config: &Config, kubelet_api: SocketAddr, since: &Time) {
     let mut backoff = kilter_cluster::Backoff::default();
+    let mut written: Option<Instant> = None;
     loop {
         let status = status(config, kubelet_api, since);
-        match kilter_cluster::patch_node_status(&config.client, &config.node, &status).await {
-            Ok(_) => {
+        let due = written.is_none_or(|at| at.elapsed() >= REPORT);
+        match renew(config, &status, due).await {
+            Ok(was_written) => {
+                if was_written {
+                    written = Some(Instant::now());
+                }
                 backoff = kilter_cluster::Backoff::default();
                 tokio::time::sleep(config.heartbeat).await;
             }
             Err(error) => {
                 tracing::warn!(%error, "renew the node's status; trying again");
+                written = None;
                 tokio::time::sleep(backoff.next().unwrap_or(config.heartbeat)).await;
                 // Somebody may have deleted it.
                 if let Err(error) = register(config).await {
@@ -52,6 +63,28 @@ async fn keep_status(config: &Config, kubelet_api: SocketAddr, since: &Time) {
             }
         }
     }
+}
+
+/// Writes the status if it is due, or if somebody has written another. Whether it was written.
+async fn renew(config: &Config, status: &NodeStatus, due: bool) -> anyhow::Result<bool> {
+    if !due {
+        let there = Api::<Node>::all(config.client.clone()).get(&config.node).await;
+        let there = there.with_context(|| format!("read node {}", config.node))?.status.unwrap_or_default();
+        if without_times(&there) == without_times(status) {
+            return Ok(false);
+        }
+    }
+    kilter_cluster::patch_node_status(&config.client, &config.node, status).await?;
+    Ok(true)
+}
+
+fn without_times(status: &NodeStatus) -> NodeStatus {
+    let mut status = status.clone();
+    for condition in status.conditions.iter_mut().flatten() {
+        condition.last_heartbeat_time = None;
+        condition.last_transition_time = None;
+    }
+    status
 }
 
 async fn register(config: &Config) -> anyhow::Result<()> {
