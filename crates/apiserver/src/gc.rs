@@ -1,7 +1,8 @@
 //! The garbage collector: what an owner leaves behind. And Events, which nobody owns, after an hour.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
@@ -22,6 +23,7 @@ pub async fn run(registry: Arc<Registry>, stop: CancellationToken) {
     let mut news = registry.store.news();
     let mut seen = 0;
     let mut expiry = tokio::time::interval(Duration::from_secs(60));
+    let mut old = Old::new(registry.store.revision());
     loop {
         let newest = *news.borrow_and_update();
         match registry.store.all_after(seen) {
@@ -43,7 +45,10 @@ pub async fn run(registry: Arc<Registry>, stop: CancellationToken) {
         tokio::select! {
             () = stop.cancelled() => return,
             _ = news.changed() => {}
-            _ = expiry.tick() => expire_events(&registry),
+            _ = expiry.tick() => {
+                old.pass(Instant::now(), registry.store.revision());
+                expire_events(&registry, old.revision);
+            }
         }
     }
 }
@@ -231,16 +236,53 @@ fn drop_finalizer(
     registry.modify(target, Part::Whole, &Intent::SERVER, &mut drop).map(|_| ())
 }
 
-fn expire_events(registry: &Registry) {
+/// Up to which revision what was written may be older than [`EVENT_TTL`]: only of that need the times be read.
+struct Old {
+    revision: u64,
+    /// Moments and the revisions of then.
+    later: VecDeque<(Instant, u64)>,
+}
+
+impl Old {
+    /// When what is there may have been written nobody knows.
+    fn new(revision: u64) -> Self {
+        Self { revision, later: VecDeque::new() }
+    }
+
+    fn pass(&mut self, now: Instant, revision: u64) {
+        self.later.push_back((now, revision));
+        while let Some((_, revision)) = self.later.pop_front_if(|(at, _)| now.duration_since(*at) >= EVENT_TTL.unsigned_abs()) {
+            self.revision = revision;
+        }
+    }
+}
+
+fn expire_events(registry: &Registry, old: u64) {
     let limit = meta::time(Timestamp::now() - EVENT_TTL);
     let events = Resource::core("events");
-    for object in registry.store.list(events, None).1 {
+    for object in registry.store.list(events, None).1.into_iter().filter(|object| object.revision <= old) {
         let value = object.value();
         let moments = ["creationTimestamp"].map(|k| &value["metadata"][k]).into_iter();
         let last = moments.chain([&value["lastTimestamp"], &value["series"]["lastObservedTime"]]);
         if last.filter_map(Value::as_str).max().is_some_and(|l| l < limit.as_str()) {
             let place = (events, object.key.clone());
             report(registry.delete(&key_target(events, &object.key), &BACKGROUND).map(|_| ()), &place);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_written_within_the_hour_is_not_looked_at() {
+        let start = Instant::now();
+        let mut old = Old::new(7);
+        let after = |minutes| start + Duration::from_mins(minutes);
+        for (minutes, revision, expected) in [(0, 7, 7), (1, 40, 7), (59, 50, 7), (60, 60, 7), (61, 70, 40), (121, 80, 70)] {
+            old.pass(after(minutes), revision);
+            assert_eq!(old.revision, expected, "after {minutes} minutes");
         }
     }
 }
