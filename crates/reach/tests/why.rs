@@ -162,3 +162,36 @@ fn why_agrees_with_the_list_of_connections() {
         }
     }
 }
+
+const NODES: &str = r#"
+{apiVersion: v1, kind: Node, metadata: {name: n1}, status: {addresses: [{type: InternalIP, address: 10.240.0.11}]}}
+---
+{apiVersion: v1, kind: Node, metadata: {name: n2}, status: {addresses: [{type: InternalIP, address: 10.240.0.12}]}}
+---
+{apiVersion: v1, kind: Pod, metadata: {name: web, labels: {app: web}}, spec: {nodeName: n1, containers: [{name: a, image: a, ports: [{containerPort: 8080, hostPort: 8000}]}]}}
+---
+{apiVersion: v1, kind: Pod, metadata: {name: far}, spec: {nodeName: n2, containers: [{name: a, image: a}]}}
+---
+{apiVersion: v1, kind: Service, metadata: {name: web}, spec: {type: NodePort, externalIPs: [192.0.2.80], selector: {app: web}, ports: [{port: 80, targetPort: 8080, nodePort: 30080}]}}
+---
+{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: web}, spec: {podSelector: {matchLabels: {app: web}}, ingress: [{from: [{ipBlock: {cidr: 198.51.100.0/24}}]}]}}
+"#;
+
+#[test]
+fn a_port_of_a_node_is_what_it_leads_to() {
+    let cluster = text(NODES);
+    let asked = |from: &str, to: &str| {
+        let answer = ask(&cluster, from, to).unwrap();
+        let ways: Vec<_> = answer.cases.iter().map(|it| it.via.clone().unwrap_or_default()).collect();
+        (ways, answer.verdict().is_allow())
+    };
+    let (at_node, host) = ("port 30080 of node/n1, svc/default/web port 80", "port 8000 of node/n1");
+    assert_eq!(asked("198.51.100.7", "node/n1:30080"), (vec![at_node.into()], true));
+    assert_eq!(asked("203.0.113.7", "node/n1:30080"), (vec![at_node.into()], false));
+    assert_eq!(asked("203.0.113.7", "10.240.0.12:30080").0, ["port 30080 of 10.240.0.12, svc/default/web port 80"]);
+    assert_eq!(asked("203.0.113.7", "192.0.2.80:80"), (vec!["svc/default/web port 80".into()], false));
+    assert_eq!(asked("198.51.100.7", "node/n1:8000"), (vec![host.into()], true));
+    assert_eq!(asked("203.0.113.7", "node/n1:8000"), (vec![host.into()], false));
+    assert_eq!(asked("far", "node/n1:8000"), (vec![host.into(), String::new()], false));
+    assert_eq!(asked("203.0.113.7", "node/n2:8000"), (vec![String::new()], true), "nothing leads on there");
+}

@@ -6,13 +6,14 @@
 mod addresses;
 mod answer;
 mod nearest;
+mod nodes;
 mod ports;
 mod subject;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use kilter_model::{Cluster, Event, NamespacedName, Pod, Uid};
+use kilter_model::{Cluster, Event, NamespacedName, Pod, ServicePort, Uid};
 use kilter_objects::endpoints;
 use kilter_policy::naive::{self, Party, Query};
 
@@ -21,6 +22,7 @@ pub use nearest::{Lack, Mismatch, Near, is_slip, nearest};
 pub use subject::{NameError, Port, PortText, Subject, find, split_port};
 
 use crate::connections::{Connection, End, Options};
+use nodes::Way;
 use ports::Ports;
 
 /// A question: may `from` open a connection to `to`?
@@ -145,33 +147,63 @@ impl Asker<'_> {
     fn ask(&mut self, source: &Place, question: &Question) -> Result<(), NameError> {
         let Subject::Service(name) = &question.to else {
             for target in self.places(&question.to) {
-                let ports = self.ports(&target, question)?;
-                self.judge(source, &target, None, &ports);
+                if !self.ask_node(source, &target, question) {
+                    let ports = self.ports(&target, question)?;
+                    self.judge(source, &target, None, &ports);
+                }
             }
             return Ok(());
         };
-        self.ask_service(source, name, question)
+        let wanted = |it: &ServicePort| question.port.as_ref().is_none_or(|port| port.is_of(it));
+        self.ask_service(source, name, wanted, "");
+        Ok(())
+    }
+
+    /// Whether the target is a port of a node that leads on; then it is asked about where that leads. A pod's own
+    /// side is judged by the node's address, too, where the packets leave its node for it: so they do on the way to a
+    /// `hostPort`, while sockets that ask for a node port ask for a pod at once.
+    fn ask_node(&mut self, source: &Place, target: &Place, question: &Question) -> bool {
+        let Some(Port { port: PortText::Number(number), protocol }) = question.port else { return false };
+        let (node, at) = match &target.what {
+            What::Node(name) => (self.cluster.node(name), None),
+            What::Address(at) => (self.cluster.nodes().find(|it| it.addresses.contains(at)), Some(*at)),
+            What::Pod(_) => (None, None),
+        };
+        let Some(node) = node.cloned() else { return false };
+        match nodes::way(&self.cluster, &node.name, at, protocol, number) {
+            None => false,
+            Some(Way::Service { name, port }) => {
+                let wanted = |it: &ServicePort| it.port == port && it.protocol == protocol;
+                self.ask_service(source, &name, wanted, &format!("port {number} of {}, ", target.title));
+                true
+            }
+            Some(Way::Pod { uid, port }) => {
+                let is_far = match &source.what {
+                    What::Pod(uid) => self.cluster.pod(uid).is_some_and(|it| it.node.as_ref() != Some(&node.name)),
+                    What::Node(_) | What::Address(_) => false,
+                };
+                if is_far {
+                    self.judge(source, target, None, &Ports::one(protocol, number));
+                }
+                let title = self.cluster.pod(&uid).map(|it| it.owner.to_string()).unwrap_or_default();
+                let via = Some(format!("port {number} of {}", target.title));
+                self.judge(source, &Place { title, what: What::Pod(uid) }, via, &Ports::one(protocol, port));
+                true
+            }
+        }
     }
 
     /// A Service is no end of a connection: each of its ports leads to ports of pods, and policy
-    /// judges those (the page on NetworkPolicy; website#8295).
+    /// judges those (the page on NetworkPolicy; website#8295). `way` is what leads to the Service, if anything does.
     fn ask_service(
         &mut self,
         source: &Place,
         name: &NamespacedName,
-        question: &Question,
-    ) -> Result<(), NameError> {
-        let Some(service) = self.cluster.service(name).cloned() else { return Ok(()) };
-        let wanted = |it: &&kilter_model::ServicePort| {
-            question.port.as_ref().is_none_or(|port| {
-                it.protocol == port.protocol
-                    && match &port.port {
-                        PortText::Number(number) => it.port == *number,
-                        PortText::Name(name) => *it.name == **name,
-                    }
-            })
-        };
-        let ports: Vec<_> = service.ports.iter().filter(wanted).collect();
+        wanted: impl Fn(&ServicePort) -> bool,
+        way: &str,
+    ) {
+        let Some(service) = self.cluster.service(name).cloned() else { return };
+        let ports: Vec<_> = service.ports.iter().filter(|it| wanted(it)).collect();
         if ports.is_empty() {
             self.answer.unserved.push(Unserved::no_port(&service));
         }
@@ -179,7 +211,7 @@ impl Asker<'_> {
         let pods: Vec<Pod> = pods.cloned().collect();
         if let Some(why) = Unserved::no_pods(&service, &pods, &self.cluster) {
             self.answer.unserved.push(why);
-            return Ok(());
+            return;
         }
         for port in ports {
             let mut served = false;
@@ -195,14 +227,13 @@ impl Asker<'_> {
                     continue;
                 }
                 let target = Place { title: pod.owner.to_string(), what: What::Pod(pod.uid.clone()) };
-                let via = format!("svc/{} port {}", service.name, port.port);
+                let via = format!("{way}svc/{} port {}", service.name, port.port);
                 self.judge(source, &target, Some(via), &Ports::one(port.protocol, number));
             }
             if !served {
                 self.answer.unserved.push(Unserved::no_target(&service, port, &pods));
             }
         }
-        Ok(())
     }
 
     fn ports(&self, target: &Place, question: &Question) -> Result<Ports, NameError> {

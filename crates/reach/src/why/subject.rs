@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use kilter_model::{Cluster, NamespacedName, Pod, Protocol, Uid};
+use kilter_model::{Cluster, NamespacedName, Pod, Protocol, Service, ServicePort, Uid};
 
 /// One end of a question, found in a cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +44,17 @@ pub enum PortText {
     Number(u16),
     /// By name.
     Name(String),
+}
+
+impl Port {
+    /// Whether a Service's port is meant.
+    pub(super) fn is_of(&self, port: &ServicePort) -> bool {
+        let is_called = match &self.port {
+            PortText::Number(number) => port.port == *number,
+            PortText::Name(name) => *port.name == **name,
+        };
+        port.protocol == self.protocol && is_called
+    }
 }
 
 /// Why a name says nothing.
@@ -125,7 +136,10 @@ pub fn find(cluster: &Cluster, text: &str) -> Result<Subject, NameError> {
         return Ok(Subject::Internet);
     }
     if let Ok(address) = text.parse::<IpAddr>() {
-        let service = cluster.services().find(|it| it.cluster_ips.contains(&address));
+        let has = |it: &&Service| {
+            it.cluster_ips.contains(&address) || it.exposure.addresses().any(|outside| outside == address)
+        };
+        let service = cluster.services().find(has);
         return Ok(service.map_or(Subject::Address(address), |it| Subject::Service(it.name.clone())));
     }
     let wanted = Wanted::parse(text)?;
