@@ -45,6 +45,8 @@ rules! {
         "Two containers of one pod listen on the same port."
     PROBE_PORT_UNDECLARED "KLT021" "probe-port-undeclared"
         "A probe names a port that its container does not declare."
+    VALUE_WITHOUT_EFFECT "KLT022" "value-without-effect"
+        "A `kilter.dev/` label or annotation has a value that means nothing."
     NO_DEFAULT_DENY "KLT101" "no-default-deny"
         "Workloads of a namespace that no policy protects accept everything."
     NO_READINESS_PROBE "KLT102" "no-readiness-probe"

@@ -8,6 +8,7 @@ mod pods;
 mod practice;
 mod selectors;
 mod services;
+mod values;
 
 use crate::Finding;
 use crate::context::Context;
@@ -19,6 +20,7 @@ pub fn check(context: &Context<'_>) -> Vec<Finding> {
     findings.extend(services::check(context, &broken));
     findings.extend(backends::check(context));
     findings.extend(pods::check(context));
+    findings.extend(values::check(context));
     findings.extend(practice::check(context));
     findings
 }
