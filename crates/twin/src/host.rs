@@ -57,25 +57,6 @@ pub fn check_rights() -> Result<(), MachineError> {
     })
 }
 
-/// What to tell of so many nodes, if anything. Each knows the others as neighbours, and the kernel's table of
-/// neighbours has one limit for all namespaces (`gc_thresh3`, arp(7)): what is beyond it is not resolved, and lost.
-pub fn too_many_neighbours(nodes: u64) -> Option<String> {
-    let limit = std::fs::read_to_string("/proc/sys/net/ipv4/neigh/default/gc_thresh3").ok()?;
-    beyond(nodes, limit.trim().parse().ok()?)
-}
-
-fn beyond(nodes: u64, limit: u64) -> Option<String> {
-    let neighbours = nodes * nodes;
-    (neighbours > limit).then(|| {
-        format!(
-            "{nodes} nodes may need {neighbours} neighbours, of which this kernel keeps {limit} for all namespaces \
-             together: packets between nodes will be lost; `sysctl -w net.ipv4.neigh.default.gc_thresh3={0} \
-             net.ipv6.neigh.default.gc_thresh3={0}` makes room",
-            neighbours * 2
-        )
-    })
-}
-
 /// This machine's own addresses with their links, loopback left out.
 pub fn addresses() -> Vec<(String, IpAddr)> {
     let Ok(interfaces) = getifaddrs() else { return Vec::new() };
@@ -90,16 +71,4 @@ pub fn addresses() -> Vec<(String, IpAddr)> {
             (!ip.is_loopback()).then_some((it.interface_name, ip))
         })
         .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn more_neighbours_than_the_kernel_keeps_are_told() {
-        assert_eq!(beyond(32, 1024), None);
-        let text = beyond(100, 1024).unwrap();
-        assert!(text.contains("10000 neighbours") && text.contains("gc_thresh3=20000"), "{text}");
-    }
 }

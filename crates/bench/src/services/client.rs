@@ -1,7 +1,7 @@
 //! One question to a Service.
 
 use std::io::{self, Read, Write};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -17,10 +17,16 @@ pub(super) fn ask(to: SocketAddr) -> Result<u8> {
 
 /// The same, by a client of little patience.
 pub(super) fn ask_within(to: SocketAddr, patience: Duration) -> io::Result<u8> {
-    let mut stream = connect_tcp(to, patience)?;
-    setsockopt(&stream, Linger, &nix::libc::linger { l_onoff: 1, l_linger: 0 })?;
+    let mut stream = reach_within(to, patience)?;
     let mut who = [0];
     stream.write_all(&[1])?;
     stream.read_exact(&mut who)?;
     Ok(who[0])
+}
+
+/// A connection that somebody has accepted, which leaves nothing behind when it is closed.
+pub(super) fn reach_within(to: SocketAddr, patience: Duration) -> io::Result<TcpStream> {
+    let stream = connect_tcp(to, patience)?;
+    setsockopt(&stream, Linger, &nix::libc::linger { l_onoff: 1, l_linger: 0 })?;
+    Ok(stream)
 }

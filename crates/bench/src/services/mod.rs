@@ -194,8 +194,8 @@ fn figure(case: &str, subject: &str, unit: &'static str, summary: Summary, runs:
 fn notes() -> Vec<String> {
     let mut notes = datapath::notes(true);
     notes.extend([
-        "cold-start: from `kilter node add` to the first answer, and to one through the last Service; asked from the new node, \
-         one after the other"
+        "cold-start: from `kilter node add` to the first answer, and to a connection accepted through the last Service, tried \
+         one after the other from the new node"
             .into(),
         format!(
             "endpoint-change: from before the request to the API to the first answer of the pod that the slice \

@@ -21,9 +21,6 @@ pub fn run(args: &UpArgs) -> Result<Outcome> {
     for warning in &loaded.warnings {
         progress.warn(&warning.to_string());
     }
-    if let Some(warning) = kilter_twin::too_many_neighbours(args.nodes.into()) {
-        progress.warn(&warning);
-    }
     let families: &[Family] = match args.ip_family {
         IpFamily::Ipv4 => &[Family::V4],
         IpFamily::Ipv6 => &[Family::V6],
