@@ -1,4 +1,7 @@
-//! The network namespaces of the node's pods, looked into.
+//! The network namespaces of the node's pods, looked into, and the node's own.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use anyhow::Result;
 use kilter_netlink::Link;
@@ -10,10 +13,10 @@ use crate::engine::Engine;
 use crate::ipam::{Reservation, Stage};
 
 impl Engine {
-    /// Those of containers whose ADD has succeeded and whose link is among these.
+    /// The node's own, and those of containers whose ADD has succeeded and whose link is among these.
     pub(crate) fn sandboxes(&self, links: &[&Link]) -> Result<Vec<Sandbox>> {
         let wired = self.containers.iter().filter(|container| container.stage == Stage::Wired);
-        let mut sandboxes = Vec::new();
+        let mut sandboxes = vec![self.own_namespace()?];
         for container in wired {
             let name = link_name(&container.reservation.container);
             if let Some(link) = links.iter().find(|link| link.name == name) {
@@ -21,6 +24,13 @@ impl Engine {
             }
         }
         Ok(sandboxes)
+    }
+
+    /// Nothing is made in it for a pod.
+    fn own_namespace(&self) -> Result<Sandbox> {
+        let first = |ipv4: bool| self.config.addresses.iter().find(move |it| it.is_ipv4() == ipv4).copied();
+        let addresses: BTreeSet<IpAddr> = [true, false].into_iter().filter_map(first).collect();
+        Ok(Sandbox { addresses, cookie: Some(NetNs::current()?.cookie()?), missing: Vec::new() })
     }
 
     fn sandbox(&self, reservation: &Reservation, link: &Link) -> Result<Sandbox> {

@@ -6,6 +6,7 @@ use common::{condition, container, is_ready, on_a_node};
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use kilter_model::Protocol;
 use kilter_wire::control::{Probe, ProbeResult};
+use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -137,6 +138,39 @@ fn the_node_is_registered_with_what_others_need_to_know() {
             assert_eq!(shell(&format!("{code} -H 'Authorization: Bearer {token}' {api}/pods")).await, "200");
         })
     });
+}
+
+#[test]
+fn a_node_says_what_it_is_once_and_again_when_somebody_says_otherwise() {
+    on_a_node(|node| {
+        Box::pin(async move {
+            let nodes: Api<Node> = Api::all(node.client.clone());
+            let is_ready = |node: Node| {
+                let conditions = node.status.unwrap_or_default().conditions.unwrap_or_default();
+                conditions.iter().any(|it| (&*it.type_, &*it.status) == ("Ready", "True"))
+            };
+            let ready = || async { nodes.get("node-1").await.is_ok_and(is_ready) };
+            until(ready).await;
+            let before = nodes.get("node-1").await.unwrap().resource_version();
+            let again = || async { nodes.get("node-1").await.unwrap().resource_version() != before };
+            let said_again = tokio::time::timeout(common::HEARTBEAT * 5, until(again)).await;
+            assert!(said_again.is_err(), "all other nodes are told of each write");
+            let silent = json!({"status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}});
+            nodes.patch_status("node-1", &PatchParams::default(), &Patch::Merge(silent)).await.unwrap();
+            until(ready).await;
+            nodes.delete("node-1", &DeleteParams::default()).await.unwrap();
+            until(ready).await;
+        })
+    });
+}
+
+/// Waits for it, for a while.
+async fn until<F: Future<Output = bool>>(mut condition: impl FnMut() -> F) {
+    let deadline = tokio::time::Instant::now() + common::DEADLINE;
+    while !condition().await {
+        assert!(tokio::time::Instant::now() < deadline, "it does not come");
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
 }
 
 #[test]

@@ -33,6 +33,9 @@ pub struct TestNode {
     pods: Option<Handle>,
 }
 
+/// How often the node looks whether the API has its status.
+pub const HEARTBEAT: Duration = Duration::from_millis(200);
+
 /// A cgroup that stands for the node's, removed with all that is in it.
 pub struct Cgroup(TestCgroup);
 
@@ -127,7 +130,7 @@ impl TestNode {
             builtin: None,
             honour_initial_delay: false,
             shutdown: Duration::from_millis(50),
-            heartbeat: Duration::from_secs(60),
+            heartbeat: HEARTBEAT,
         };
         self.pods = Some(Pods::start(config).await.unwrap());
     }
