@@ -7,7 +7,7 @@ use futures::try_join;
 use ipnet::IpNet;
 use kilter_datapath::{Endpoint, GATEWAY_MAC};
 use kilter_netlink::{
-    Error, Mac, Neighbour, Netlink, Peer, Route, Setting, Veth, ipv6, settle, sysctls,
+    Error, Mac, Neighbour, Netlink, Peer, Route, Setting, Veth, ipv6, mac_of, settle, sysctls,
     sysctls_here,
 };
 use kilter_netns::NetNs;
@@ -23,14 +23,9 @@ pub fn link_name(container: &str) -> String {
     format!("{LINK_PREFIX}{:011x}", fnv1a(container.as_bytes()) & 0xfff_ffff_ffff)
 }
 
-/// Hardware address of the pod's side: the end of its first address within.
+/// Hardware address of the pod's side.
 pub fn pod_mac(addresses: &[IpAddr]) -> Mac {
-    let [a, b, c, d] = match addresses.first() {
-        Some(IpAddr::V4(v4)) => v4.octets(),
-        Some(IpAddr::V6(v6)) => (u128::from(*v6) as u32).to_be_bytes(),
-        None => [0; 4],
-    };
-    [0x02, 0x6b, a, b, c, d]
+    mac_of(0x6b, addresses)
 }
 
 /// What the data plane is told of a container whose link on the node has this index.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use ipnet::{IpNet, Ipv4Net};
-use kilter_netlink::{Mac, Neighbour, Netlink, Peer, Route, Veth, sysctls};
+use kilter_netlink::{Mac, Neighbour, Netlink, Peer, Route, Veth, mac_of, sysctls};
 use kilter_netns::NetNs;
 use tokio::runtime::Runtime;
 
@@ -157,6 +157,5 @@ fn pod_address(node: usize, host: u8) -> Ipv4Addr {
 }
 
 fn pod_mac(address: Ipv4Addr) -> Mac {
-    let [a, b, c, d] = address.octets();
-    [0x02, 0x6b, a, b, c, d]
+    mac_of(0x6b, &[address.into()])
 }

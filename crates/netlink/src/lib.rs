@@ -31,7 +31,7 @@ pub use error::Error;
 pub use filter::Filter;
 pub use handle::Netlink;
 pub use impair::Impairment;
-pub use link::{Link, Mac, Peer, Veth};
+pub use link::{Link, Mac, Peer, Veth, mac_of};
 pub use masquerade::{Family, Masquerade};
 pub use neighbour::Neighbour;
 pub use nft::tables as nftables;

@@ -1,3 +1,4 @@
+use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd};
 
 use futures::TryStreamExt;
@@ -11,6 +12,17 @@ use crate::{Error, Netlink};
 
 /// A hardware address.
 pub type Mac = [u8; 6];
+
+/// The hardware address of who has these IP addresses: locally administered, of a kind of its own, and with the end of
+/// the first address within, so that it is known to whoever knows that.
+pub fn mac_of(kind: u8, addresses: &[IpAddr]) -> Mac {
+    let [a, b, c, d] = match addresses.first() {
+        Some(IpAddr::V4(v4)) => v4.octets(),
+        Some(IpAddr::V6(v6)) => (u128::from(*v6) as u32).to_be_bytes(),
+        None => [0; 4],
+    };
+    [0x02, kind, a, b, c, d]
+}
 
 /// A veth pair to be made: this end here, the peer in another namespace, in one message, so that no
 /// name ever clashes and neither end is ever seen half made. Both ends are down.

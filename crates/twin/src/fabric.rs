@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use anyhow::{Context, Result};
 use ipnet::IpNet;
 use kilter_model::Routing;
-use kilter_netlink::{Mac, Neighbour, Netlink, Peer, Route, Veth, sysctls};
+use kilter_netlink::{Mac, Neighbour, Netlink, Peer, Route, Veth, mac_of, sysctls};
 use kilter_netns::NetNs;
 
 use crate::internet;
@@ -63,15 +63,9 @@ pub(crate) fn forward(namespace: &NetNs, subnets: &[IpNet]) -> Result<()> {
     Ok(sysctls(namespace, &values)?)
 }
 
-/// The hardware address of who has these addresses in the node subnet: the one follows from the other, so that
-/// nodes know each other before they meet.
+/// The hardware address of who has these addresses in the node subnet: nodes know each other before they meet.
 fn mac(addresses: &[IpAddr]) -> Mac {
-    let [a, b, c, d] = match addresses.first() {
-        Some(IpAddr::V4(v4)) => v4.octets(),
-        Some(IpAddr::V6(v6)) => (u128::from(*v6) as u32).to_be_bytes(),
-        None => [0; 4],
-    };
-    [0x02, 0x6e, a, b, c, d]
+    mac_of(0x6e, addresses)
 }
 
 /// Who is where in the node subnet: the fabric itself, and the nodes that are planned.
