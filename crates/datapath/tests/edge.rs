@@ -4,118 +4,14 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::io::{ErrorKind, Read, Write as _};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::time::{Duration, Instant};
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::time::Instant;
 
 use common::*;
 use kilter_datapath::{DropReason, SERVICE_PORTS};
 use kilter_model::{Direction, Protocol};
-use kilter_netns::NetNs;
 use kilter_policy::ClassId;
-use kilter_services::{Backend, Flags, Frontend, FrontendRow, Plan, Weighted, Write};
-
-const NODE_PORT: u16 = 30_080;
-
-/// Makes a frontend for packets from outside stand for these backends, under a new revision.
-fn put(node: &mut Node, at: IpAddr, port: u16, protocol: Protocol, backends: &[(IpAddr, u16)], flags: Flags) {
-    let loaded = node.datapath().read_services().unwrap();
-    let revision = loaded.frontends.values().map(|row| row.revision).max().unwrap_or(0) + 1;
-    let mut plan = Plan::default();
-    for (slot, (address, port)) in (0u32..).zip(backends) {
-        plan.prepare.push(Write::PutBackend { revision, slot, backend: Backend { address: *address, port: *port } });
-    }
-    let row = FrontendRow { revision, count: backends.len() as u32, flags, affinity: 0, places: 0 };
-    plan.switch.push(Write::PutFrontend { frontend: Frontend::outside(at, port, protocol), row });
-    node.datapath().apply_services(&plan).unwrap();
-}
-
-/// Changes the row of a frontend that was put.
-fn amend(node: &mut Node, at: IpAddr, port: u16, ranges: &[&str], change: impl FnOnce(&mut FrontendRow)) {
-    let frontend = Frontend::outside(at, port, Protocol::Tcp);
-    let mut row = node.datapath().read_services().unwrap().frontends[&frontend];
-    change(&mut row);
-    let put = |range: &&str| Write::PutSource { revision: row.revision, range: range.parse().unwrap() };
-    let prepare = ranges.iter().map(put).collect();
-    let plan = Plan { prepare, switch: vec![Write::PutFrontend { frontend, row }], ..Plan::default() };
-    node.datapath().apply_services(&plan).unwrap();
-}
-
-/// The node port of both protocols, in the family of the backends.
-fn expose(node: &mut Node, backends: &[(IpAddr, u16)]) {
-    for protocol in [Protocol::Tcp, Protocol::Udp] {
-        put(node, any(backends[0].0), NODE_PORT, protocol, backends, Flags::default());
-    }
-}
-
-/// What stands for each node's address.
-fn any(like: IpAddr) -> IpAddr {
-    if like.is_ipv4() { [0, 0, 0, 0].into() } else { [0u16; 8].into() }
-}
-
-/// Addresses of the fabric, from which clients ask.
-fn client_address(family: usize) -> IpAddr {
-    ["10.240.0.1", "fd00:240::1"][family].parse().unwrap()
-}
-
-fn listen(netns: &NetNs, at: IpAddr, port: u16) -> TcpListener {
-    netns.run(|| TcpListener::bind((at, port))).unwrap().unwrap()
-}
-
-fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
-    let (stream, peer) = listener.accept().unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    (stream, peer)
-}
-
-/// One node with a pod, another with one, and a fabric from which clients ask.
-struct World {
-    one: Node,
-    two: Node,
-    near: Pod,
-    far: Pod,
-    fabric: Fabric,
-    /// Of pods' links, in bytes.
-    mtu: u32,
-}
-
-impl World {
-    fn new() -> Self {
-        let fabric = Fabric::new();
-        let nodes = [1, 2].map(|number| Node::new(&fabric, number));
-        Self::of(fabric, nodes)
-    }
-
-    /// With a tunnel between the nodes' addresses of this family, and pods' links no wider than it.
-    fn tunnelled(family: usize) -> Self {
-        let fabric = Fabric::new();
-        let nodes = [1, 2].map(|number| Node::tunnelled(&fabric, number, family));
-        let world = Self { mtu: OVERLAY_MTU[family], ..Self::of(fabric, nodes) };
-        world.near.narrow(&world.one, world.mtu);
-        world.far.narrow(&world.two, world.mtu);
-        world
-    }
-
-    fn of(fabric: Fabric, [mut one, mut two]: [Node; 2]) -> Self {
-        let (near, far) = (one.pod(5), two.pod(5));
-        Self { one, two, near, far, fabric, mtu: 1500 }
-    }
-
-    /// One of each way in which pods' packets travel between nodes.
-    fn each() -> impl Iterator<Item = Self> {
-        std::iter::once_with(Self::new).chain(FAMILIES.into_iter().map(Self::tunnelled))
-    }
-
-    /// Another pod of node two.
-    fn asker(&mut self) -> Pod {
-        let pod = self.two.pod(6);
-        pod.narrow(&self.two, self.mtu);
-        pod
-    }
-
-    fn drops(&mut self) -> usize {
-        self.one.datapath().stats().unwrap().drops.len() + self.two.datapath().stats().unwrap().drops.len()
-    }
-}
+use kilter_services::Flags;
 
 #[test]
 fn a_node_port_leads_to_a_pod_of_the_node_which_sees_the_client() {
@@ -192,26 +88,6 @@ fn other_nodes_and_their_pods_may_ask_for_a_node_port() {
     }
 }
 
-/// Much, both ways, and the end of each direction.
-#[track_caller]
-fn exchange(client: &mut TcpStream, server: &mut TcpStream) {
-    let sent: Vec<u8> = (0..300_000u32).map(|i| (i / 7) as u8).collect();
-    for (from, to) in [(&*client, &*server), (&*server, &*client)] {
-        let mut back = vec![0; sent.len()];
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                let mut from = from;
-                from.write_all(&sent).unwrap();
-                from.shutdown(std::net::Shutdown::Write).unwrap();
-            });
-            let mut to = to;
-            to.read_exact(&mut back).unwrap();
-            assert_eq!(to.read(&mut [0; 1]).unwrap(), 0, "the end");
-        });
-        assert!(back == sent, "other bytes arrived");
-    }
-}
-
 #[test]
 fn datagrams_stay_with_their_backend_and_large_ones_travel_in_fragments() {
     for mut world in World::each() {
@@ -222,7 +98,7 @@ fn datagrams_stay_with_their_backend_and_large_ones_travel_in_fragments() {
                 let (at, address) = (world.one.both()[family], pod.both()[family]);
                 let server = udp(&pod.netns, address, 5353);
                 expose(&mut world.one, &[(address, 5353)]);
-                let client = udp(&world.fabric.netns, client_address(family), 0);
+                let client = udp(&world.fabric.netns, OUTSIDES[family], 0);
                 let mut buffer = vec![0; 10_000];
                 for length in [1, 8192] {
                     // Of a datagram that does not fit the tunnel the client is told; the next one does.
@@ -238,21 +114,6 @@ fn datagrams_stay_with_their_backend_and_large_ones_travel_in_fragments() {
             }
         }
         assert_eq!(world.drops(), 0);
-    }
-}
-
-/// Sends until it arrives.
-#[track_caller]
-fn repeat(client: &UdpSocket, data: &[u8], to: SocketAddr, server: &UdpSocket, buffer: &mut [u8]) -> (usize, SocketAddr) {
-    server.set_read_timeout(Some(SILENCE)).unwrap();
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        client.send_to(data, to).unwrap();
-        match server.recv_from(buffer) {
-            Err(error) if Instant::now() > deadline => panic!("{to}: {error}"),
-            Err(_) => {}
-            Ok(arrived) => return arrived,
-        }
     }
 }
 
@@ -309,24 +170,18 @@ fn without_a_backend_clients_are_refused_at_once_unless_another_node_may_serve()
         }
         let error = connect(&world.fabric.netns, at, NODE_PORT, PATIENCE).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
-        let client = connected_udp(&world.fabric.netns, client_address(family), at, NODE_PORT);
+        let client = connected_udp(&world.fabric.netns, OUTSIDES[family], at, NODE_PORT);
         client.send(&[7; 1_400]).unwrap();
         assert_eq!(client.recv(&mut [0; 8]).unwrap_err().kind(), ErrorKind::ConnectionRefused);
-        let (reason, ..) = world.one.dropped(client_address(family), at);
+        let (reason, ..) = world.one.dropped(OUTSIDES[family], at);
         assert_eq!(reason, DropReason::NoBackend);
         let silent = Flags { silent: true, ..Flags::default() };
         put(&mut world.one, any(at), NODE_PORT, Protocol::Tcp, &[], silent);
         world.one.forget_events();
         let error = connect(&world.fabric.netns, at, NODE_PORT, SILENCE).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TimedOut);
-        assert_eq!(world.one.dropped(client_address(family), at).0, DropReason::NoBackend);
+        assert_eq!(world.one.dropped(OUTSIDES[family], at).0, DropReason::NoBackend);
     }
-}
-
-fn connected_udp(netns: &NetNs, from: IpAddr, to: IpAddr, port: u16) -> UdpSocket {
-    let socket = udp(netns, from, 0);
-    netns.run(|| socket.connect((to, port))).unwrap().unwrap();
-    socket
 }
 
 #[test]
@@ -339,7 +194,7 @@ fn a_port_that_nobody_listens_at_is_told_through_the_translation() {
                 let error = connect(&world.fabric.netns, at, NODE_PORT, PATIENCE).unwrap_err();
                 assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
                 // The pod's ICMP error quotes what it received; the client must find its own socket.
-                let client = connected_udp(&world.fabric.netns, client_address(family), at, NODE_PORT);
+                let client = connected_udp(&world.fabric.netns, OUTSIDES[family], at, NODE_PORT);
                 client.send(b"anybody?").unwrap();
                 assert_eq!(client.recv(&mut [0; 8]).unwrap_err().kind(), ErrorKind::ConnectionRefused, "{pod}");
             }
@@ -353,7 +208,7 @@ fn policy_judges_the_client_that_is_true_and_ends_what_it_allowed() {
     for mut world in World::each() {
         for family in FAMILIES {
             let (at, pod) = (world.one.both()[family], world.near.both()[family]);
-            let client = client_address(family);
+            let client = OUTSIDES[family];
             expose(&mut world.one, &[(pod, 80)]);
             world.one.posture(&world.near, FRIENDS);
             world.one.class(client, ClassId(1));
@@ -407,7 +262,7 @@ fn datagrams_leave_a_backend_that_is_gone_and_connections_do_not() {
     let listener = listen(&world.near.netns, near, 53);
     let mut connection = connect(&world.fabric.netns, at, NODE_PORT, PATIENCE).unwrap();
     let (mut served, _) = accept(&listener);
-    let client = connected_udp(&world.fabric.netns, client_address(0), at, NODE_PORT);
+    let client = connected_udp(&world.fabric.netns, OUTSIDES[0], at, NODE_PORT);
     let mut buffer = [0; 16];
     client.send(b"one").unwrap();
     assert_eq!(here.recv(&mut buffer).unwrap(), 3);
@@ -446,35 +301,6 @@ fn ports_are_used_again_and_an_end_is_forgotten() {
     assert_eq!(world.one.datapath().sweep_flows().unwrap().translations, 2, "those of the pod are gone with it");
 }
 
-/// A connection from a port of the client's choice, which it may use again at once.
-fn connect_from(netns: &NetNs, port: u16, to: SocketAddr) -> TcpStream {
-    use nix::sys::socket::{
-        AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, setsockopt, socket, sockopt,
-    };
-    use std::os::fd::AsRawFd;
-
-    let from = SocketAddr::new(client_address(0), port);
-    let made = netns.run(|| {
-        let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::empty(), None)?;
-        setsockopt(&socket, sockopt::ReuseAddr, &true)?;
-        setsockopt(&socket, sockopt::Linger, &nix::libc::linger { l_onoff: 1, l_linger: 0 })?;
-        bind(socket.as_raw_fd(), &SockaddrStorage::from(from))?;
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            // The former connection of these ends may still be closing.
-            match connect(socket.as_raw_fd(), &SockaddrStorage::from(to)) {
-                Err(nix::errno::Errno::EADDRNOTAVAIL) if Instant::now() < deadline => {
-                    std::thread::sleep(Duration::from_millis(20));
-                }
-                other => break other.map(|()| TcpStream::from(socket)),
-            }
-        }
-    });
-    let stream = made.unwrap().unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream
-}
-
 #[test]
 fn what_is_the_nodes_own_stays_its_own() {
     let mut world = World::new();
@@ -483,7 +309,7 @@ fn what_is_the_nodes_own_stays_its_own() {
         let at = world.one.both()[family];
         assert_reaches(&world.fabric.netns, &world.one.netns, at, 22);
         let server = udp(&world.one.netns, at, 5000);
-        let client = udp(&world.fabric.netns, client_address(family), 0);
+        let client = udp(&world.fabric.netns, OUTSIDES[family], 0);
         client.send_to(&[7; 8_000], (at, 5000)).unwrap();
         assert_eq!(server.recv(&mut [0; 10_000]).unwrap(), 8_000);
         let error = connect(&world.fabric.netns, at, NODE_PORT + 1, PATIENCE).unwrap_err();
@@ -505,7 +331,7 @@ fn a_load_balancer_drops_clients_outside_its_ranges_and_names_them() {
         world.one.forget_events();
         let error = connect(&world.fabric.netns, at, 443, SILENCE).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TimedOut);
-        assert_eq!(world.one.dropped(client_address(family), at).0, DropReason::SourceRange);
+        assert_eq!(world.one.dropped(OUTSIDES[family], at).0, DropReason::SourceRange);
         let own = [["10.240.0.0/28"], ["fd00:240::/120"]][family];
         amend(&mut world.one, at, 443, &own, |_| {});
         let listener = listen(&world.near.netns, pod, 8443);
@@ -577,26 +403,6 @@ fn a_client_is_forgotten_when_it_has_not_come_back_for_so_many_seconds() {
     assert_eq!(client.reached(), 1 - first, "nobody remembers it");
 }
 
-/// Makes an address from outside stand for these backends, by the table that every node makes alike.
-fn put_table(node: &mut Node, at: IpAddr, port: u16, backends: &[(IpAddr, u16)]) {
-    put(node, at, port, Protocol::Tcp, backends, Flags::default());
-    let weighted = |(address, port): &(IpAddr, u16)| Weighted { backend: Backend { address: *address, port: *port }, weight: 1 };
-    let all: Vec<Weighted> = backends.iter().map(weighted).collect();
-    let table = kilter_services::maglev::table(&all);
-    let frontend = Frontend::outside(at, port, Protocol::Tcp);
-    let row = node.datapath().read_services().unwrap().frontends[&frontend];
-    let mut plan = Plan::default();
-    for (chunk, part) in (0u32..).zip(table.chunks(kilter_services::CHUNK)) {
-        let mut slots = [0; kilter_services::CHUNK];
-        slots[..part.len()].copy_from_slice(part);
-        plan.prepare.push(Write::PutChunk { revision: row.revision, chunk, slots });
-    }
-    plan.switch.push(Write::PutFrontend { frontend, row: FrontendRow { places: table.len() as u32, ..row } });
-    node.datapath().apply_services(&plan).unwrap();
-    let loaded = node.datapath().read_services().unwrap();
-    assert_eq!(loaded.table_of(&loaded.frontends[&frontend]), table);
-}
-
 #[test]
 fn every_node_sends_a_client_to_the_same_backend_and_few_move_when_one_goes() {
     let mut world = World::new();
@@ -607,7 +413,7 @@ fn every_node_sends_a_client_to_the_same_backend_and_few_move_when_one_goes() {
     let backends: Vec<(IpAddr, u16)> = pods.iter().map(|pod| (pod.address, 80)).collect();
     let serve = |world: &mut World, via: usize, backends: &[(IpAddr, u16)]| -> Vec<usize> {
         let node = if via == 0 { &mut world.one } else { &mut world.two };
-        put_table(node, at, 443, backends);
+        put_table(node, at, 443, backends, Flags::default());
         let next_hop = node.both()[0];
         command(&world.fabric.netns, &format!("ip route replace {at} via {next_hop}"));
         let reach = |port: u16| {

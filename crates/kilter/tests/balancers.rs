@@ -2,11 +2,11 @@
 
 mod support;
 
-use std::process::{Command, Output};
 use std::time::Duration;
 
 use kilter_testkit::wait_until;
 use serde_json::{Value, json};
+use support::outside::text;
 use support::{Twin, describe};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -34,33 +34,6 @@ fn manifest() -> Value {
         service("local", "single", json!({"externalTrafficPolicy": "Local"})),
         service("nobody", "nobody", json!({"ipFamilyPolicy": "SingleStack"})),
         service("foreign", "web", json!({"loadBalancerClass": "cloud.example/nlb"}))]})
-}
-
-/// Runs a command in a namespace of the twin.
-fn inside(twin: &Twin, namespace: &str, command: &str) -> Output {
-    let netns = format!("--net=/run/kilter/{}/ns/{namespace}", twin.name);
-    Command::new("nsenter").arg(netns).args(["sh", "-c", command]).output().expect("nsenter runs")
-}
-
-fn text(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).trim().to_owned()
-}
-
-/// The node whose hardware address the fabric knows an address under.
-fn answering(twin: &Twin, address: &str) -> Option<String> {
-    let known = text(&inside(twin, "fabric", &format!("ip neigh show {address} dev br0")));
-    let mac = known.split_whitespace().skip_while(|word| *word != "lladdr").nth(1)?.to_owned();
-    let nodes = twin.kubectl(&["get", "nodes", "-o", "name"]);
-    nodes.lines().map(|line| line.trim_start_matches("node/").to_owned()).find(|node| {
-        let layout = kilter_twin::Layout::new(&twin.name);
-        let netns = format!("--net={}", layout.node_namespace(node).display());
-        let link = Command::new("nsenter").arg(netns).args(["ip", "-o", "link", "show", "eth0"]).output().unwrap();
-        text(&link).contains(&mac)
-    })
-}
-
-fn answers(twin: &Twin, address: &str) -> bool {
-    inside(twin, "internet", &format!("curl -sg --max-time 2 http://{address}/")).status.success()
 }
 
 /// Trials of load balancers, from the internet or from pods.
@@ -100,14 +73,14 @@ fn load_balancers_have_addresses_on_the_node_network_and_survive_their_nodes() {
 
     // Nobody serves: refused at once, at a port that no Service has, too.
     for at in [external("nobody"), "10.240.255.77:81".to_owned()] {
-        let refused = inside(&twin, "internet", &format!("curl -s --max-time 20 http://{at}/"));
+        let refused = twin.inside("internet", &format!("curl -s --max-time 20 http://{at}/"));
         assert_eq!(refused.status.code(), Some(7), "{}", describe(&refused));
     }
 
     // Where an endpoint must be on the node, that node answers.
     let local = external("local").split(',').next().unwrap().to_owned();
     let single = ["get", "pods", "-n", "shop", "-l", "app=single", "-o", "jsonpath={.items[0].spec.nodeName}"];
-    assert_eq!(answering(&twin, &local), Some(twin.kubectl(&single)));
+    assert_eq!(twin.answering(&local), Some(twin.kubectl(&single)));
 
     // Load balancers beyond ours may ask each node whether to send packets there.
     let port = twin.kubectl(&["get", "svc", "-n", "shop", "local", "-o", "jsonpath={.spec.healthCheckNodePort}"]);
@@ -115,7 +88,7 @@ fn load_balancers_have_addresses_on_the_node_network_and_survive_their_nodes() {
     for number in 1..=4 {
         let code = if serving == format!("node-{number}") { "200" } else { "503" };
         let ask = format!("curl -s -o /dev/null -w '%{{http_code}}' http://10.240.0.{}:{port}/healthz", 10 + number);
-        assert_eq!(text(&inside(&twin, "internet", &ask)), code, "node-{number}");
+        assert_eq!(text(&twin.inside("internet", &ask)), code, "node-{number}");
     }
 
     // Who is in no source range is dropped and named.
@@ -124,19 +97,19 @@ fn load_balancers_have_addresses_on_the_node_network_and_survive_their_nodes() {
         twin.kubectl(&["patch", "svc", "-n", "shop", "web", "-p", &patch]);
     };
     ranges(json!(["203.0.113.0/24"]));
-    wait_until(PATIENCE, "the internet is not served", || !answers(&twin, "10.240.255.77"));
+    wait_until(PATIENCE, "the internet is not served", || !twin.answers("10.240.255.77"));
     let drops = twin.kilter(&["flows", "--drops"]);
     assert!(text(&drops).contains("not in the Service's source ranges"), "{}", describe(&drops));
     ranges(json!(null));
-    wait_until(PATIENCE, "the internet is served again", || answers(&twin, "10.240.255.77"));
+    wait_until(PATIENCE, "the internet is served again", || twin.answers("10.240.255.77"));
 
     // The node that answers goes: another does, and the network knows.
-    assert!(answers(&twin, "10.240.255.77"));
-    let owner = answering(&twin, "10.240.255.77").expect("somebody answers");
+    assert!(twin.answers("10.240.255.77"));
+    let owner = twin.answering("10.240.255.77").expect("somebody answers");
     let removed = twin.kilter(&["node", "remove", &owner]);
     assert!(removed.status.success(), "{}", describe(&removed));
     wait_until(PATIENCE, "another node answers", || {
-        answers(&twin, "10.240.255.77") && answering(&twin, "10.240.255.77").is_some_and(|now| now != owner)
+        twin.answers("10.240.255.77") && twin.answering("10.240.255.77").is_some_and(|now| now != owner)
     });
     // A pod that starts has its rows before the API knows its address.
     for workload in ["deployment/web", "deployment/single"] {

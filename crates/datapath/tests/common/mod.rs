@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
+mod edge;
 mod inside;
 mod sockets;
 
@@ -21,6 +22,8 @@ use kilter_policy::{
 };
 use kilter_testkit::{BpfFs, TestCgroup, TestNetNs};
 
+#[allow(unused_imports, reason = "each test program uses a part of it")]
+pub use edge::*;
 #[allow(unused_imports, reason = "each test program uses a part of it")]
 pub use inside::*;
 #[allow(unused_imports, reason = "each test program uses a part of it")]

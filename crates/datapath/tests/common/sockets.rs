@@ -111,7 +111,7 @@ pub fn assert_life_ends(from: &Pod, own: IpAddr, server: &Pod, to: IpAddr) {
 }
 
 /// Signals that the whole process gets interrupt reads that have a time limit (signal(7)).
-fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> std::io::Result<usize> {
+pub fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> std::io::Result<usize> {
     loop {
         match socket.recv(buffer) {
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -120,7 +120,8 @@ fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> std::io::Result<usize> {
     }
 }
 
-fn set_hops(socket: &UdpSocket, to: IpAddr, hops: u8) {
+/// How many hops what a socket sends lives; that they were too few it is told.
+pub fn set_hops(socket: &UdpSocket, to: IpAddr, hops: u8) {
     if to.is_ipv4() {
         setsockopt(socket, sockopt::Ipv4RecvErr, &true).unwrap();
         setsockopt(socket, sockopt::Ipv4Ttl, &hops.into()).unwrap();
