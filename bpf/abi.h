@@ -153,6 +153,7 @@ enum flow_state {
 	FLOW_REVOKED = 16, /* policy allows it no longer */
 	FLOW_TRANSLATED = 32, /* what goes to the opener is translated first: see struct nat */
 	FLOW_ATTEMPT = 64,    /* whom it calls may still refuse: see struct attempt */
+	FLOW_SENT_ON = 128,   /* of struct nat: its packets go on to the backend's node as they came */
 };
 
 /* A flow has one entry for both directions: the lower address and port are end 0. */
@@ -232,6 +233,11 @@ enum frontend_flag {
 	FRONTEND_RESTRICTED = 4, /* for clients in the ranges of its revision only */
 	FRONTEND_RETRIES = 8,	 /* a connection that a backend refuses is carried to another */
 	FRONTEND_GIVES_UP = 16,	 /* it is not; neither: as struct config says */
+	/*
+	 * Direct server return: packets from outside are sent on to a backend's node as they came, which chooses alike.
+	 * So nothing that one node alone knows may choose: the row gives up, and has no affinity.
+	 */
+	FRONTEND_DSR = 32,
 	FRONTEND_PLACES_SHIFT = 8, /* above: how many places its table has; 0: none */
 };
 
@@ -302,7 +308,8 @@ _Static_assert(sizeof(struct tuple) == 40, "tuple has no holes");
 
 /*
  * What a packet with a tuple becomes. A connection has two rows, one for each direction; the reverse of
- * what one makes is the key of the other.
+ * what one makes is the key of the other. One that is sent on (FLOW_SENT_ON) has one row, which says to which
+ * backend: what that answers does not come by here.
  */
 struct nat {
 	struct tuple to;
@@ -310,7 +317,7 @@ struct nat {
 	__u32 seen;	/* as in struct flow */
 	__u8 state;	/* enum flow_state, of this direction */
 	__u8 reply;	/* 1: from the backend to the client */
-	__u8 pad[6];
+	__u8 sender[6]; /* of one that is sent on: whose frames its packets come in */
 };
 _Static_assert(sizeof(struct nat) == 56, "nat has no holes");
 

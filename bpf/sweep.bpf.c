@@ -72,19 +72,25 @@ static __always_inline bool names(const struct tuple *key, const struct nat *row
 	       same_address(row->reply ? &key->destination : &row->to.source, address);
 }
 
-/* A connection is as old as the younger of its two rows; one without the other is none. */
+/*
+ * A connection is as old as the younger of its two rows; one without the other is none, unless its packets are
+ * sent on as they come.
+ */
 static long sweep_nat(struct bpf_map *map, struct tuple *key, struct nat *row, struct sweep *sweep)
 {
+	bool alone = row->state & FLOW_SENT_ON;
 	struct tuple partner = reverse(&row->to);
-	struct nat *other_way = bpf_map_lookup_elem(&nat, &partner);
+	struct nat *other_way = alone ? NULL : bpf_map_lookup_elem(&nat, &partner);
+	__u8 state = row->state;
 	bool purged = !is_nobody(&sweep->purge) && names(key, row, &sweep->purge);
 	__s32 idle = sweep->now - row->seen, idle_too;
 
 	if (other_way) {
 		idle_too = sweep->now - other_way->seen;
 		idle = idle_too < idle ? idle_too : idle;
+		state |= other_way->state;
 	}
-	if (purged || !other_way || idle > (__s32)patience(key->protocol, row->state | other_way->state))
+	if (purged || (!other_way && !alone) || idle > (__s32)patience(key->protocol, state))
 		bpf_map_delete_elem(map, key);
 	else
 		sweep->translations++;

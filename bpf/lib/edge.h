@@ -32,11 +32,14 @@ static __noinline struct frontend_row *find_edge(const struct packet *packet)
 		.scope = SCOPE_OUTSIDE,
 	};
 	struct frontend_row *row = bpf_map_lookup_elem(&frontends, &frontend);
+	bool own = is_own_node(&packet->destination);
 
-	if (row || !is_own_node(&packet->destination))
+	if (row || (!own && (config.overlay || !is_other_node(&packet->destination))))
 		return row;
 	frontend.address = any_address(&packet->destination);
-	return bpf_map_lookup_elem(&frontends, &frontend);
+	row = bpf_map_lookup_elem(&frontends, &frontend);
+	/* A port of another node, which has sent the packet on as it came. */
+	return row && (own || (row->flags & FRONTEND_DSR)) ? row : NULL;
 }
 
 /* The node's own address of the family of `like`; false when it has none. */
@@ -139,8 +142,39 @@ static __noinline int choose_edge(const struct frontend_row *row, const struct t
 	return 1;
 }
 
+/*
+ * Whether a client's packets go on to this backend's node as they came (direct server return). It must be a pod's
+ * node, which translates as for clients of its own edge. Of a client that is a node or a pod, it might be the very
+ * node, which takes nothing from beyond under its own addresses.
+ */
+static __always_inline bool is_sent_on(const struct frontend_row *row, const struct tuple *client,
+				       const struct backend *backend)
+{
+	return !config.overlay && (row->flags & FRONTEND_DSR) && in_cluster(&backend->address) &&
+	       !is_own_pods(&backend->address) && node_of(&backend->address) && !node_of(&client->source);
+}
+
+/* The same of the backend that a client would be led to. */
+__global int leads_on(const struct frontend_row *row, const struct tuple *client)
+{
+	struct backend backend = {};
+
+	return !config.overlay && row && client && (row->flags & FRONTEND_DSR) && choose_edge(row, client, &backend) &&
+	       is_sent_on(row, client, &backend);
+}
+
+/* Begins a connection whose packets are sent on: what becomes of the tables, it stays with its backend. */
+static __always_inline int send_on_from_now(struct __sk_buff *skb, const struct tuple *client, struct nat *row)
+{
+	row->to.source_port = client->source_port;
+	row->state = FLOW_SENT_ON;
+	if (bpf_skb_load_bytes(skb, offsetof(struct ethhdr, h_source), row->sender, sizeof(row->sender)))
+		return DROP_MALFORMED;
+	return bpf_map_update_elem(&nat, client, row, BPF_ANY) ? DROP_FLOWS_FULL : DROP_NONE;
+}
+
 /* Begins a translated connection, which then has its rows; DROP_NONE, or why not. */
-__global int open_edge(const struct frontend_row *row, const struct tuple *client)
+__global int open_edge(struct __sk_buff *skb, const struct frontend_row *row, const struct tuple *client)
 {
 	struct backend backend = {};
 	__u32 zero = 0;
@@ -157,6 +191,8 @@ __global int open_edge(const struct frontend_row *row, const struct tuple *clien
 	draft->forward.to.protocol = client->protocol;
 	draft->forward.revision = row->revision;
 	draft->forward.seen = clock_now();
+	if (is_sent_on(row, client, &backend))
+		return send_on_from_now(skb, client, &draft->forward);
 	if (retries(client->protocol, row->flags) && begin_attempt(client))
 		draft->forward.state = FLOW_ATTEMPT;
 	/* What a pod of this node answers comes by here anyway; what others answer must be sent here. */
@@ -180,20 +216,43 @@ static __noinline int has_ended(const struct nat *row)
 	struct nat *other_way = bpf_map_lookup_elem(&nat, &partner);
 	__u8 state = row->state | (other_way ? other_way->state : FLOW_RESET);
 
+	if (row->state & FLOW_SENT_ON)
+		return row->state & (FLOW_RESET | FLOW_FIN_0);
 	return (state & FLOW_RESET) || (state & (FLOW_FIN_0 | FLOW_FIN_1)) == (FLOW_FIN_0 | FLOW_FIN_1);
 }
 
-/* Whether a known connection is to be begun anew. Datagrams do not stay with a backend that is gone. */
-static __always_inline bool is_over(const struct packet *packet, struct nat *row)
+/*
+ * Whether somebody else on the link sends a packet of a connection that is sent on: its backend's node does when it
+ * knows no such backend any more. A router that takes another's place may; the tables then say the same as before.
+ */
+static __always_inline bool has_come_back(struct __sk_buff *skb, const struct nat *row)
+{
+	struct ethhdr *ethernet = (void *)(long)skb->data;
+
+	return (row->state & FLOW_SENT_ON) && (void *)(ethernet + 1) <= (void *)(long)skb->data_end &&
+	       !same_mac(ethernet->h_source, row->sender);
+}
+
+/*
+ * Whether a known connection is to be begun anew. Datagrams do not stay with a backend that is gone; nor does a SYN
+ * that is sent on, since nobody here would see that it is not answered.
+ */
+__global int is_over(struct __sk_buff *skb, const struct packet *packet, struct nat *row)
 {
 	struct frontend_row *frontend;
 
-	if (row->reply || packet->kind == PACKET_ICMP_ERROR)
+	if (!packet || !row || row->reply || packet->kind == PACKET_ICMP_ERROR)
 		return false;
-	if (packet->protocol == IPPROTO_TCP)
-		return opens(packet) && has_ended(row);
+	if (has_come_back(skb, row))
+		return true;
+	if (packet->protocol == IPPROTO_TCP) {
+		if (!opens(packet) || has_ended(row))
+			return opens(packet);
+		if (!(row->state & FLOW_SENT_ON))
+			return false;
+	}
 	frontend = find_edge(packet);
-	if (!frontend)
+	if (!frontend || ((row->state & FLOW_SENT_ON) && !(frontend->flags & FRONTEND_DSR)))
 		return true;
 	if (frontend->revision == row->revision)
 		return false;
@@ -239,6 +298,19 @@ static __noinline int send_on(struct __sk_buff *skb, const struct packet *packet
 	return to_node_of(skb, packet, &end);
 }
 
+/* To the backend's node as it came, which finds the same backend by itself. */
+static __noinline int send_unchanged(struct __sk_buff *skb, const struct packet *packet, const struct flow_end *end)
+{
+	struct node *node = end->via ? bpf_map_lookup_elem(&nodes, &end->via) : NULL;
+
+	/* The kernel's routes for its destination lead to the Service again. */
+	if (!node || is_nobody(&node->next_hop))
+		return drop_quietly(DROP_NO_ROUTE);
+	if (packet->kind == PACKET_FIRST_FRAGMENT)
+		remember_fragment(packet);
+	return take_hop(skb, packet) ? to_neighbour(&node->next_hop) : DROP;
+}
+
 /* To another node, or back to a client. The stack cannot help: it would not know the packet. */
 static __always_inline int edge_to_remote(struct __sk_buff *skb, struct packet *packet, const struct nat *row)
 {
@@ -249,6 +321,8 @@ static __always_inline int edge_to_remote(struct __sk_buff *skb, struct packet *
 		return complain(skb, packet, TOO_OLD, 0);
 	if (mtu)
 		return complain(skb, packet, TOO_BIG, mtu);
+	if (row->state & FLOW_SENT_ON)
+		return send_unchanged(skb, packet, &end);
 	return rewrite(skb, packet, row) ? DROP : send_on(skb, packet);
 }
 
@@ -272,10 +346,16 @@ static __always_inline bool begin_edge(struct __sk_buff *skb, struct packet *pac
 		*verdict = refuse_at_announced(skb, packet);
 		return false;
 	}
-	/* What cannot open a connection is the stack's to answer. */
-	if (may_begin(packet))
+	/*
+	 * What cannot open a connection is the stack's to answer. Or it is of one that the node sent on that had this
+	 * address before. At the backend's node the stack would send it to that address, and so back, again and again.
+	 */
+	if (may_begin(packet) && !leads_on(row, client)) {
+		if ((row->flags & FRONTEND_DSR) && !is_own_node(&packet->destination))
+			*verdict = drop_quietly(DROP_NO_FLOW);
 		return false;
-	reason = is_admitted(row, &packet->from) ? open_edge(row, client) : DROP_SOURCE_RANGE;
+	}
+	reason = is_admitted(row, &packet->from) ? open_edge(skb, row, client) : DROP_SOURCE_RANGE;
 	if (!reason)
 		return true;
 	*verdict = drop(skb, packet, reason, INGRESS);
@@ -307,7 +387,7 @@ static __noinline struct nat *find_nat(struct __sk_buff *skb, struct packet *pac
 	    (port >= config.masquerade_first && port <= config.masquerade_last && is_own_node(&packet->destination)))
 		return NULL;
 	row = bpf_map_lookup_elem(&nat, &key);
-	if (row && !is_over(packet, row))
+	if (row && !is_over(skb, packet, row))
 		return row;
 	if (row)
 		nat_forget(&key, row);

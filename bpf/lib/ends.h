@@ -32,6 +32,12 @@ static __always_inline __u32 node_of(const struct address *address)
 	return node ? *node : 0;
 }
 
+/* Whether it is an address of another node: routes lead to those, and to blocks of pods. */
+static __always_inline bool is_other_node(const struct address *address)
+{
+	return !in_cluster(address) && node_of(address);
+}
+
 /* Of somebody beyond this node. */
 static __always_inline struct flow_end remote_end(const struct address *address)
 {

@@ -50,7 +50,8 @@ static __always_inline void nat_touch(struct nat *row, const struct packet *pack
 
 	if (packet->kind == PACKET_ICMP_ERROR)
 		return;
-	if (row->reply)
+	/* Answers to what is sent on are not seen: who goes on after his SYN has had one, of datagrams it is assumed. */
+	if (row->reply || ((row->state & FLOW_SENT_ON) && !opens(packet)))
 		state |= FLOW_REPLIED;
 	if (packet->tcp_flags & TCP_FIN)
 		state |= row->reply ? FLOW_FIN_1 : FLOW_FIN_0;
@@ -70,7 +71,8 @@ __global int nat_forget(const struct tuple *key, const struct nat *row)
 	if (!key || !row)
 		return 0;
 	partner = reverse(&row->to);
-	bpf_map_delete_elem(&nat, &partner);
+	if (!(row->state & FLOW_SENT_ON))
+		bpf_map_delete_elem(&nat, &partner);
 	return bpf_map_delete_elem(&nat, key);
 }
 

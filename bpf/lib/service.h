@@ -62,12 +62,6 @@ __global int choose(const struct frontend *frontend, const struct frontend_row *
 	return TRANSLATED;
 }
 
-/* Whether it is an address of another node: routes lead to those, and to blocks of pods. */
-static __always_inline bool is_other_node(const struct address *address)
-{
-	return !in_cluster(address) && node_of(address);
-}
-
 /*
  * The row of what a socket asked for: of that very address, or of a port of the nodes. `row->flags` says
  * whether another node's port is this node's to translate.

@@ -297,7 +297,7 @@ fn open(config: Config, channels: Channels) -> Result<(Engine, EventSource, u32)
     })?;
     let events = datapath.events()?;
     let departures = Departures::resume(&datapath.read_services()?);
-    let rows = Rows::new(config.node.clone(), &config.cluster_pod_cidrs, &datapath)?;
+    let rows = Rows::new(config.node.clone(), &config.cluster_pod_cidrs, config.routing, &datapath)?;
     let mut view = View::new(config.node.clone());
     let containers = Containers::load(&config.pod_cidrs, Store::open(&config.ipam)?)?;
     let strays = Some(adopt::adopt(&containers, &links, &mut datapath, &mut view)?);

@@ -259,7 +259,7 @@ fn faults(at: &kilter_datapath::Attachment) -> impl Iterator<Item = String> {
 }
 
 fn translation(row: kilter_datapath::Translation) -> wire::Translation {
-    wire::Translation { protocol: row.protocol, from: row.from, to: row.to }
+    wire::Translation { protocol: row.protocol, from: row.from, to: row.to, sent_on: row.sent_on }
 }
 
 fn flow(flow: kilter_datapath::Flow) -> wire::Flow {

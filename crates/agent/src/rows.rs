@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use kilter_datapath::Datapath;
-use kilter_model::{Change, Cluster};
+use kilter_model::{Change, Cluster, Routing};
 use kilter_policy as policy;
 use kilter_services as services;
 
@@ -28,12 +28,13 @@ impl Rows {
     pub fn new(
         node: Arc<str>,
         pod_cidrs: &[IpNet],
+        routing: Routing,
         datapath: &Datapath,
     ) -> Result<Self, kilter_datapath::Error> {
         let shift = Shift::beyond(&datapath.read_policy()?, &datapath.read_services()?);
         Ok(Self {
             policy: policy::Compiler::new(policy::Config { node: node.clone(), pod_cidrs: pod_cidrs.to_vec() }),
-            services: services::Compiler::new(node.clone()),
+            services: services::Compiler::new(node.clone()).routed(routing),
             shift,
             in_step: false,
         })

@@ -1,4 +1,4 @@
-//! Services that ask for what is another's. Nothing is refused, as in Kubernetes; but no node follows it, so
+//! Services that ask for what is another's, or cannot be had. Nothing is refused, as in Kubernetes; but no node follows it, so
 //! somebody has to say why.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,6 +9,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kilter_cluster::{Recorder, Severity};
+use kilter_model::{FORWARDING, Forwarding, Origin, Routing};
 use kube::ResourceExt;
 
 use crate::cache::{Key, key};
@@ -22,6 +23,7 @@ use crate::Error;
 pub(crate) struct Addresses {
     context: Context,
     known: Arc<Mutex<Known>>,
+    routing: Routing,
     recorder: Recorder,
 }
 
@@ -36,7 +38,7 @@ struct Known {
 }
 
 /// The controller and its queue, hooked to the caches.
-pub(crate) fn new(context: &Context) -> (Addresses, Arc<Queue>) {
+pub(crate) fn new(context: &Context, routing: Routing) -> (Addresses, Arc<Queue>) {
     let queue = Arc::new(Queue::default());
     let known = Arc::new(Mutex::new(Known::default()));
     let (wake, noted) = (queue.clone(), known.clone());
@@ -56,7 +58,7 @@ pub(crate) fn new(context: &Context) -> (Addresses, Arc<Queue>) {
         }
     });
     let recorder = Recorder::new(context.client.clone(), "service-address-controller", None);
-    (Addresses { context: context.clone(), known, recorder }, queue)
+    (Addresses { context: context.clone(), known, routing, recorder }, queue)
 }
 
 fn lock(known: &Mutex<Known>) -> MutexGuard<'_, Known> {
@@ -130,6 +132,7 @@ impl Reconcile for Addresses {
         };
         let mut known = lock(&self.known);
         let mut all = BTreeSet::new();
+        all.extend(other_forwarding(&service, self.routing).map(|what| ("ForwardingIgnored", what)));
         for ip in service.spec.iter().flat_map(|spec| spec.external_ips.iter().flatten()) {
             if let Some(owner) = known.owner(ip, Some(key)) {
                 let what = format!("spec.externalIPs {ip} is an address of Service {owner}: ports that both have are its");
@@ -147,6 +150,20 @@ impl Reconcile for Addresses {
         }
         Ok(None)
     }
+}
+
+/// Why packets from outside are not sent on as a Service asks.
+fn other_forwarding(service: &Service, routing: Routing) -> Option<String> {
+    let why = match kilter_objects::forwarding(service) {
+        Ok(Forwarding::Snat) => return None,
+        Ok(Forwarding::Dsr) => {
+            let service = kilter_objects::service(service, Origin::Builtin).ok()?;
+            // Nobody is sent on where only endpoints of the node serve.
+            format!("dsr cannot be had: {}", service.dsr_obstacle(routing).filter(|_| !service.exposure.only_local)?)
+        }
+        Err(other) => format!("{other:?} is neither snat nor dsr"),
+    };
+    Some(format!("{FORWARDING}: {why}; packets from outside are sent on under a node's address, as with snat"))
 }
 
 fn led_to_services(known: &Known, slice: &EndpointSlice) -> Vec<String> {

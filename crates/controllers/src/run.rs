@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use ipnet::IpNet;
+use kilter_model::Routing;
 use kube::Client;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -29,11 +30,18 @@ pub struct Config {
     pub node_grace: Duration,
     /// Where Services of type LoadBalancer get their addresses from; empty: such Services are somebody else's.
     pub load_balancers: Vec<IpNet>,
+    /// How nodes reach each other's pods, which some annotations rest on.
+    pub routing: Routing,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { stop: CancellationToken::default(), node_grace: Duration::from_secs(40), load_balancers: Vec::new() }
+        Self {
+            stop: CancellationToken::default(),
+            node_grace: Duration::from_secs(40),
+            load_balancers: Vec::new(),
+            routing: Routing::default(),
+        }
     }
 }
 
@@ -70,7 +78,7 @@ async fn run_all(client: Client, config: Config) -> Result<(), Error> {
     spawn(&mut work, stop, &context, endpoints::new(&context));
     spawn(&mut work, stop, &context, scheduler::new(&context));
     spawn(&mut work, stop, &context, orphans::new(&context));
-    spawn(&mut work, stop, &context, addresses::new(&context));
+    spawn(&mut work, stop, &context, addresses::new(&context, config.routing));
     if !config.load_balancers.is_empty() {
         spawn(&mut work, stop, &context, loadbalancer::new(&context, &config.load_balancers));
     }

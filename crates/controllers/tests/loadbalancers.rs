@@ -119,7 +119,7 @@ async fn what_a_status_says_survives_a_restart_of_the_controllers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_asks_for_an_address_of_another_is_told() {
+async fn who_asks_for_what_is_anothers_or_cannot_be_had_is_told() {
     let world = World::new(0).await;
     world.create::<Service>(balancer("a", json!({"loadBalancerIP": "192.0.2.3"}))).await;
     has(&world, "a", &["192.0.2.3 VIP"]).await;
@@ -135,6 +135,13 @@ async fn who_asks_for_an_address_of_another_is_told() {
             "endpoints": [{"addresses": [ip]}, {"addresses": ["10.244.0.9"]}], "ports": [{"port": 80}],
         }))
         .await;
+    let annotated = |name: &str, how: &str, affinity: &str| {
+        json!({"metadata": {"name": name, "annotations": {"kilter.dev/forwarding": how}},
+            "spec": {"ports": [{"port": 80}], "sessionAffinity": affinity}})
+    };
+    for (name, how, affinity) in [("d", "DSR", "None"), ("e", "dsr", "ClientIP"), ("f", "dsr", "None"), ("g", "snat", "ClientIP")] {
+        world.create::<Service>(annotated(name, how, affinity)).await;
+    }
     let told = world.eventually("all is told", async || {
         let events = world.list::<Event>("").await;
         let warnings = events.into_iter().filter(|event| event.type_.as_deref() == Some("Warning"));
@@ -143,7 +150,7 @@ async fn who_asks_for_an_address_of_another_is_told() {
         };
         let mut all: Vec<String> = warnings.map(said).collect();
         all.sort();
-        (all.len() >= 3).then_some(all)
+        (all.len() >= 5).then_some(all)
     });
     assert_eq!(
         told.await,
@@ -151,6 +158,8 @@ async fn who_asks_for_an_address_of_another_is_told() {
             "b ExternalIPInUse spec.externalIPs 192.0.2.3 is an address of Service default/a: ports that both have are its".to_owned(),
             format!("c EndpointIsService endpoint {ip} of slice c-1 is Service default/b, which no Service may lead to: it is passed over"),
             format!("c ExternalIPInUse spec.externalIPs {ip} is an address of Service default/b: ports that both have are its"),
+            "d ForwardingIgnored kilter.dev/forwarding: \"DSR\" is neither snat nor dsr; packets from outside are sent on under a node's address, as with snat".to_owned(),
+            "e ForwardingIgnored kilter.dev/forwarding: dsr cannot be had: each node remembers by itself which client had which endpoint (sessionAffinity); packets from outside are sent on under a node's address, as with snat".to_owned(),
         ]
     );
     world.stop().await;

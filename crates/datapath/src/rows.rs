@@ -154,12 +154,13 @@ const SILENT: u32 = types::frontend_flag::FRONTEND_SILENT.0;
 const RESTRICTED: u32 = types::frontend_flag::FRONTEND_RESTRICTED.0;
 const RETRIES: u32 = types::frontend_flag::FRONTEND_RETRIES.0;
 const GIVES_UP: u32 = types::frontend_flag::FRONTEND_GIVES_UP.0;
+const DSR: u32 = types::frontend_flag::FRONTEND_DSR.0;
 
 pub(crate) fn frontend_row(row: &FrontendRow) -> types::frontend_row {
     let flag = |is: bool, flag: u32| if is { flag } else { 0 };
-    let Flags { own_node, silent, restricted, retry } = row.flags;
-    let flags = flag(own_node, OWN_NODE) | flag(silent, SILENT) | flag(restricted, RESTRICTED);
+    let Flags { own_node, silent, restricted, retry, dsr } = row.flags;
     let retry = flag(retry == Some(true), RETRIES) | flag(retry == Some(false), GIVES_UP);
+    let flags = flag(own_node, OWN_NODE) | flag(silent, SILENT) | flag(restricted, RESTRICTED) | flag(dsr, DSR);
     let flags = flags | retry | row.places << PLACES_SHIFT;
     types::frontend_row { revision: row.revision, count: row.count, flags, affinity: row.affinity }
 }
@@ -167,7 +168,8 @@ pub(crate) fn frontend_row(row: &FrontendRow) -> types::frontend_row {
 pub(crate) fn frontend_row_of(row: &types::frontend_row) -> FrontendRow {
     let is = |flag: u32| row.flags & flag != 0;
     let retry = (is(RETRIES) || is(GIVES_UP)).then_some(is(RETRIES));
-    let flags = Flags { own_node: is(OWN_NODE), silent: is(SILENT), restricted: is(RESTRICTED), retry };
+    let [own_node, silent, restricted, dsr] = [OWN_NODE, SILENT, RESTRICTED, DSR].map(is);
+    let flags = Flags { own_node, silent, restricted, retry, dsr };
     let places = row.flags >> PLACES_SHIFT;
     FrontendRow { revision: row.revision, count: row.count, flags, affinity: row.affinity, places }
 }

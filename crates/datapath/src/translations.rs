@@ -14,13 +14,18 @@ pub struct Translation {
     pub from: (SocketAddr, SocketAddr),
     /// Source and destination as they go on.
     pub to: (SocketAddr, SocketAddr),
+    /// Its packets go on as they come, to the node of the pod in `to`. Then it is the connection's only direction.
+    pub sent_on: bool,
 }
+
+const SENT_ON: u8 = types::flow_state::FLOW_SENT_ON.0 as u8;
 
 pub(crate) fn read(maps: &Maps) -> Result<Vec<Translation>> {
     let row = |(key, row): (types::tuple, types::nat)| Translation {
         protocol: key.protocol,
         from: ends(&key),
         to: ends(&row.to),
+        sent_on: row.state & SENT_ON != 0,
     };
     Ok(maps.nat.rows()?.into_iter().map(row).collect())
 }

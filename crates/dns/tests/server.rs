@@ -31,6 +31,7 @@ fn service(name: &str, headless: bool, external: Option<&str>) -> Event {
         locality: Default::default(),
         exposure: Default::default(),
         retry_refused: None,
+        forwarding: Default::default(),
         publish_not_ready: false,
         distribution: Default::default(),
         affinity: None,

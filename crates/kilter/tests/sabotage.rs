@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::net::SocketAddrV4;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -309,6 +310,13 @@ fn rows(world: &World) {
     nodes.update(&index, &row, MapFlags::ANY).unwrap();
     world.is_equal("nodes");
 
+    // A connection that is sent on as it comes, to a pod of the very node.
+    let (nat, key, row) = (world.map("nat"), sent_on_key(), sent_on_row(&world.addresses[0]));
+    nat.update(&key, &row, MapFlags::ANY).unwrap();
+    world.is_named("flow", &["is sent on as it comes", "which is a pod of this node"]);
+    nat.delete(&key).unwrap();
+    world.is_equal("nat");
+
     let why = || {
         let output = world.twin.kilter(&["why", "--live", &world.addresses[0], "internet:443"]);
         (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
@@ -324,4 +332,25 @@ fn rows(world: &World) {
     assert!(text.contains("node-1: egress") && text.contains("no posture row for the pod is loaded"), "{text}");
     assert_eq!(code, Some(1), "{text}");
     world.is_equal("postures");
+}
+
+/// A client's ends, as `struct tuple` has them.
+fn sent_on_key() -> Vec<u8> {
+    tuple("192.0.2.7:443")
+}
+
+/// Where its packets go, as `struct nat` says it (FLOW_SENT_ON), seen just now.
+fn sent_on_row(pod: &str) -> Vec<u8> {
+    let uptime = std::fs::read_to_string("/proc/uptime").unwrap();
+    let seconds: u64 = uptime.split('.').next().unwrap().parse().unwrap();
+    let seen = ((seconds * 1_000_000_000) >> 30) as u32;
+    let end = [&1u32.to_ne_bytes()[..], &seen.to_ne_bytes(), &[128, 0, 0, 0, 0, 0, 0, 0]].concat();
+    [tuple(&format!("{pod}:8080")), end].concat()
+}
+
+fn tuple(to: &str) -> Vec<u8> {
+    let mapped = |end: &SocketAddrV4| end.ip().to_ipv6_mapped().octets();
+    let [from, to]: [SocketAddrV4; 2] = ["198.51.100.10:40000", to].map(|end| end.parse().unwrap());
+    let ports = [from.port().to_be_bytes(), to.port().to_be_bytes()].concat();
+    [&mapped(&from)[..], &mapped(&to), &ports, &[6, 0, 0, 0]].concat()
 }

@@ -243,13 +243,15 @@ fn within_a_pod() {
 #[test]
 fn klt022_names_values_that_mean_nothing() {
     let pod = |weight: &str| format!("{{apiVersion: v1, kind: Pod, metadata: {{name: w, labels: {{kilter.dev/weight: {weight:?}}}}}, spec: {{containers: [{{name: a, image: a}}]}}}}\n---\n");
-    let service = |retry: &str| format!("{{apiVersion: v1, kind: Service, metadata: {{name: s, annotations: {{kilter.dev/retry-refused: {retry:?}}}}}, spec: {{ports: [{{port: 80}}]}}}}\n---\n");
+    let service = |key: &str, value: &str| format!("{{apiVersion: v1, kind: Service, metadata: {{name: s, annotations: {{kilter.dev/{key}: {value:?}}}}}, spec: {{ports: [{{port: 80}}]}}}}\n---\n");
     for (yaml, expected) in [
         (pod("5"), None),
         (pod("0"), Some("is \"0\", and should be a whole number of 1 to 100")),
         (pod("half"), Some("is \"half\"")),
-        (service("false"), None),
-        (service("off"), Some("is \"off\", and should be `true` or `false`")),
+        (service("forwarding", "dsr"), None),
+        (service("forwarding", "DSR"), Some("is \"DSR\", and should be `snat` or `dsr`")),
+        (service("retry-refused", "false"), None),
+        (service("retry-refused", "off"), Some("is \"off\", and should be `true` or `false`")),
     ] {
         let found = check(&yaml);
         let found = found.iter().find(|it| it.rule.id == "KLT022").map(|it| it.message.as_str());

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::{Family, NamespacedName, Origin, Protocol, Selector, Uid};
+use crate::{Family, NamespacedName, Origin, Protocol, Routing, Selector, Uid};
 
 /// A Service, as far as the network is concerned.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +33,8 @@ pub struct Service {
     /// Annotation [`RETRY_REFUSED`]: whether a connection that one of its endpoints refuses is carried to another;
     /// `None`: as the node does by default.
     pub retry_refused: Option<bool>,
+    /// Annotation [`FORWARDING`]: how packets from outside get to endpoints of other nodes.
+    pub forwarding: Forwarding,
     /// How it is reached from outside.
     pub exposure: Exposure,
     /// Whether DNS and endpoints publish pods that are not ready.
@@ -45,6 +47,38 @@ pub struct Service {
 
 /// The annotation of Services behind [`Service::retry_refused`]: `"true"` or `"false"`.
 pub const RETRY_REFUSED: &str = "kilter.dev/retry-refused";
+
+/// The annotation of Services behind [`Service::forwarding`]: `snat` or `dsr`.
+pub const FORWARDING: &str = "kilter.dev/forwarding";
+
+/// How packets from outside get from the node at which they arrive to an endpoint of another.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Forwarding {
+    /// Under that node's own address: answers come back this way.
+    #[default]
+    Snat,
+    /// As they came (direct server return): the endpoint sees its client, and its node answers.
+    Dsr,
+}
+
+impl Service {
+    /// Whether packets from outside are sent on to endpoints of other nodes as they came. It is not enough to ask for
+    /// it: see [`Service::dsr_obstacle`].
+    pub fn is_dsr(&self, routing: Routing) -> bool {
+        self.forwarding == Forwarding::Dsr && !self.exposure.only_local && self.dsr_obstacle(routing).is_none()
+    }
+
+    /// Why packets cannot be sent on as they came, whoever asks for it: all nodes must choose alike, and the next one
+    /// must see who sent them.
+    pub fn dsr_obstacle(&self, routing: Routing) -> Option<&'static str> {
+        match (routing, self.affinity) {
+            (Routing::Vxlan, _) => Some("packets between nodes are tunnelled"),
+            (Routing::Native, Some(_)) => Some("each node remembers by itself which client had which endpoint (sessionAffinity)"),
+            (Routing::Native, None) => None,
+        }
+    }
+}
 
 /// How a Service is reached at addresses that are not the cluster's own, beside its node ports.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

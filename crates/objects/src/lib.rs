@@ -24,7 +24,7 @@ pub mod value;
 
 pub use api::ClusterNetworkPolicy;
 pub use convert::{
-    cluster_network_policy, endpoint_slice, ingress, namespace, network_policy, node, owner, pod, pod_ports,
+    cluster_network_policy, endpoint_slice, forwarding, ingress, namespace, network_policy, node, owner, pod, pod_ports,
     selector, service, static_uid, to_event, to_gone_event,
 };
 pub use defaults::default;

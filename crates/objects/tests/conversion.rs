@@ -1,7 +1,7 @@
 //! Kubernetes objects as the model sees them: the defaults and the traps.
 
 use kilter_model::{
-    Event, IpBlock, NetworkPolicy, Origin, Peer, Pod, PodPhase, PortRange, PortSpec, Protocol,
+    Event, Forwarding, IpBlock, NetworkPolicy, Origin, Peer, Pod, PodPhase, PortRange, PortSpec, Protocol,
 };
 use kilter_objects::{to_event, to_gone_event};
 use serde_json::{Value, json};
@@ -281,6 +281,19 @@ fn a_service_says_whether_refused_connections_are_retried() {
     assert_eq!(silent.retry_refused, None);
     let error = service(json!({"kilter.dev/retry-refused": "yes"})).unwrap_err().to_string();
     assert!(error.contains("kilter.dev/retry-refused: \"yes\" is neither true nor false"), "{error}");
+}
+
+#[test]
+fn a_service_says_how_packets_from_outside_are_sent_on() {
+    let service = |annotations: Value| {
+        let object = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s", "annotations": annotations}});
+        let Ok(Some(Event::Service(it))) = to_event(&object, Origin::Builtin) else { panic!() };
+        it.forwarding
+    };
+    assert_eq!(service(json!({"kilter.dev/forwarding": "dsr"})), Forwarding::Dsr);
+    for other in [json!({}), json!({"kilter.dev/forwarding": "snat"}), json!({"kilter.dev/forwarding": "DSR"})] {
+        assert_eq!(service(other), Forwarding::Snat);
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use kilter_model::{Change, Cluster, NamespacedName, Node, Pod, Uid};
+use kilter_model::{Change, Cluster, NamespacedName, Node, Pod, Routing, Uid};
 
 use crate::index::Index;
 use crate::rows::Rows;
@@ -14,6 +14,7 @@ use crate::{Frontend, Plan, Tables, Write, weight};
 #[derive(Debug, Default)]
 pub struct Compiler {
     node: Arc<str>,
+    routing: Routing,
     primed: bool,
     /// The zone of the node, which some choices rest on.
     zone: Option<Arc<str>>,
@@ -54,6 +55,11 @@ impl Compiler {
         let of_chunks = loaded.chunks.keys().map(|(revision, _)| *revision);
         let last_revision = of_backends.chain(of_frontends).chain(of_sources).chain(of_chunks).max().unwrap_or(0);
         Self { node, tables: loaded, last_revision, ..Self::default() }
+    }
+
+    /// For a cluster whose nodes reach each other's pods this way. Before the first update.
+    pub fn routed(self, routing: Routing) -> Self {
+        Self { routing, ..self }
     }
 
     /// Brings the rows in step with `cluster`, given what changed since the last call, and says
@@ -161,7 +167,11 @@ impl Compiler {
     fn refresh(&mut self, cluster: &Cluster, name: &NamespacedName, stale: &mut BTreeSet<Frontend>) {
         let is_service = |address| self.cluster_ips.first(&address).is_some();
         let service = cluster.service(name);
-        let now = service.map(|it| select::frontends(cluster, it, &self.node, is_service)).unwrap_or_default();
+        let now = service.map(|it| {
+            let here = select::Here { node: &self.node, routing: self.routing };
+            select::frontends(cluster, it, here, is_service)
+        });
+        let now = now.unwrap_or_default();
         let is_guest = |frontend: &Frontend| service.is_some_and(|it| select::is_guest(it, frontend.address));
         let (guest, own) = now.into_iter().partition(|(frontend, _)| is_guest(frontend));
         self.ask(Owner::Service(name.clone()), own, stale);

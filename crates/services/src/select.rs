@@ -3,7 +3,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use kilter_model::{
-    Cluster, Endpoint, Exposure, Locality, NamespacedName, Node, Pod, Protocol, Service, ServicePort, ServiceType,
+    Cluster, Endpoint, Exposure, Locality, NamespacedName, Node, Pod, Protocol, Routing, Service, ServicePort,
+    ServiceType,
 };
 
 use crate::nearness::Nearness;
@@ -38,15 +39,22 @@ pub(crate) fn is_guest(service: &Service, address: IpAddr) -> bool {
     !was_given && exposure.external_ips.contains(&address)
 }
 
-/// The frontends of one Service and what they lead to, on `node`. `is_service` says which addresses are
+/// Whose frontends they are: a node, and how it reaches other nodes' pods.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Here<'a> {
+    pub(crate) node: &'a str,
+    pub(crate) routing: Routing,
+}
+
+/// The frontends of one Service and what they lead to, on a node. `is_service` says which addresses are
 /// those of Services: no endpoint may be one, or a frontend would stand for another.
 pub(crate) fn frontends(
     cluster: &Cluster,
     service: &Service,
-    node: &str,
+    here: Here<'_>,
     is_service: impl Fn(IpAddr) -> bool,
 ) -> BTreeMap<Frontend, Wanted> {
-    let selection = Selection { cluster, service, node, is_service: &is_service };
+    let selection = Selection { cluster, service, here, is_service: &is_service };
     let mut frontends = BTreeMap::new();
     for port in &service.ports {
         for address in cluster_ips(service) {
@@ -66,7 +74,7 @@ pub(crate) fn frontends(
 struct Selection<'a> {
     cluster: &'a Cluster,
     service: &'a Service,
-    node: &'a str,
+    here: Here<'a>,
     is_service: &'a dyn Fn(IpAddr) -> bool,
 }
 
@@ -77,7 +85,8 @@ impl Selection<'_> {
         let restricted = exposure.load_balancer.contains(&address) && !exposure.source_ranges.is_empty();
         let sources = restricted.then(|| exposure.source_ranges.iter().map(IpNet::trunc).collect());
         let affinity = self.service.affinity.unwrap_or(0);
-        let retry = self.service.retry_refused;
+        // Who has refused is known to one node alone, and all must choose alike.
+        let retry = if flags.dsr { Some(false) } else { self.service.retry_refused };
         Wanted { backends, flags: Flags { restricted, retry, ..flags }, affinity, sources }
     }
 
@@ -85,13 +94,18 @@ impl Selection<'_> {
     fn all(&self, port: &ServicePort, ipv4: bool) -> Backends {
         let endpoints = self.endpoints(port, ipv4);
         let ready = endpoints.iter().map(|(endpoint, _)| *endpoint).filter(|it| it.ready);
-        let zone = self.cluster.node(self.node).and_then(Node::zone);
-        let nearness = Nearness::recommended(ready, self.node, zone);
+        let zone = self.cluster.node(self.here.node).and_then(Node::zone);
+        let nearness = Nearness::recommended(ready, self.here.node, zone);
         choose(self.cluster, endpoints.iter().filter(|(it, _)| !it.ready || nearness.includes(it)))
     }
 
+    /// Those that every node leads its clients to, whatever is recommended to it.
+    fn alike(&self, port: &ServicePort, ipv4: bool) -> Backends {
+        choose(self.cluster, self.endpoints(port, ipv4).iter())
+    }
+
     fn own(&self, port: &ServicePort, ipv4: bool) -> Backends {
-        let is_own = |it: &Endpoint| it.node.as_deref() == Some(self.node);
+        let is_own = |it: &Endpoint| it.node.as_deref() == Some(self.here.node);
         choose(self.cluster, self.endpoints(port, ipv4).iter().filter(|(it, _)| is_own(it)))
     }
 
@@ -133,8 +147,10 @@ impl Selection<'_> {
             let all = self.all(port, address.is_ipv4());
             let own = only_local.then(|| self.own(port, address.is_ipv4()));
             let silent = !all.is_empty() && own.as_ref().is_some_and(Vec::is_empty);
-            let flags = Flags { silent, ..Flags::default() };
-            let outside = self.wanted(own.unwrap_or_else(|| all.clone()), flags, address);
+            let dsr = self.service.is_dsr(self.here.routing);
+            let flags = Flags { silent, dsr, ..Flags::default() };
+            let chosen = own.unwrap_or_else(|| if dsr { self.alike(port, address.is_ipv4()) } else { all.clone() });
+            let outside = self.wanted(chosen, flags, address);
             let own_node = only_local && address.is_unspecified();
             let inside = self.wanted(all, Flags { own_node, ..Flags::default() }, address);
             frontends.insert(Frontend::outside(address, number, port.protocol), outside);

@@ -91,6 +91,8 @@ pub struct Flags {
     pub restricted: bool,
     /// Whether a connection that a backend refuses is carried to another; `None`: as the node does by default.
     pub retry: Option<bool>,
+    /// Packets from outside are sent on to other nodes' backends as they came (direct server return).
+    pub dsr: bool,
 }
 
 impl fmt::Display for Flags {
@@ -101,6 +103,7 @@ impl fmt::Display for Flags {
             (self.restricted, "for some clients only"),
             (self.retry == Some(true), "refused connections are retried"),
             (self.retry == Some(false), "refused connections are not retried"),
+            (self.dsr, "sent on as they came"),
         ];
         let set: Vec<&str> = words.into_iter().filter(|(is, _)| *is).map(|(_, word)| word).collect();
         f.write_str(&set.join(", "))

@@ -34,6 +34,7 @@ fn balancer(name: &str, address: &str, only_local: bool) -> Service {
         affinity: None,
         exposure: Exposure { load_balancer: vec![address.parse().unwrap()], only_local, ..Default::default() },
         retry_refused: None,
+        forwarding: Default::default(),
         publish_not_ready: false,
         external_name: None,
         origin: Origin::Builtin,

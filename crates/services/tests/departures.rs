@@ -26,6 +26,7 @@ fn service(name: &str, protocol: Protocol, pods: &[u8]) -> [Event; 2] {
         locality: Default::default(),
         exposure: Default::default(),
         retry_refused: None,
+        forwarding: Default::default(),
         publish_not_ready: false,
         distribution: Default::default(),
         affinity: None,

@@ -135,6 +135,7 @@ fn a_services_port_of_all_nodes_comes_first() {
         distribution: Default::default(),
         affinity: Default::default(),
         retry_refused: None,
+        forwarding: Default::default(),
         publish_not_ready: false,
         external_name: None,
         origin: Origin::Builtin,

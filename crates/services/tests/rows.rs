@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use kilter_model::{
-    Change, Cluster, Endpoint, EndpointPort, EndpointSlice, Event, Exposure, Hints, Locality, NamespacedName, Node, Origin,
-    Protocol, Service, ServicePort, ServiceType, TargetPort,
+    Change, Cluster, Endpoint, EndpointPort, EndpointSlice, Event, Exposure, Forwarding, Hints, Locality, NamespacedName, Node,
+    Origin, Protocol, Routing, Service, ServicePort, ServiceType, TargetPort,
 };
 use kilter_services::{Backend, Compiler, Frontend, Plan, Tables, Weighted};
 use proptest::collection::vec;
@@ -40,6 +40,7 @@ fn service(it: &str, cluster_ips: &[&str], ports: Vec<ServicePort>) -> Service {
         locality: Default::default(),
         exposure: Default::default(),
         retry_refused: None,
+        forwarding: Default::default(),
         publish_not_ready: false,
         distribution: Default::default(),
         affinity: None,
@@ -382,6 +383,41 @@ fn a_service_is_reached_at_every_address_that_it_is_exposed_at() {
     let ending = on("here", endpoint("10.244.0.1", false, true, true));
     let far = on("there", endpoint("10.244.0.2", true, true, false));
     assert_eq!(outside(&exposed(true, vec![ending, far])), all("[] -> 10.244.0.1:8080"));
+}
+
+#[test]
+fn what_is_sent_on_as_it_came_is_chosen_alike_on_every_node() {
+    let recommended = |address: &str, node: &str| {
+        let hints = Hints { nodes: vec![node.into()], zones: vec![] };
+        Endpoint { hints, ..on(node, endpoint(address, true, true, false)) }
+    };
+    let endpoints = vec![recommended("10.244.0.1", "here"), recommended("10.244.0.2", "there")];
+    let of = |routing, change: fn(&mut Service)| {
+        let mut web = service("web", &["10.96.0.1"], vec![port("", Protocol::Tcp, 80)]);
+        web.ports[0].node_port = Some(30_080);
+        web.forwarding = Forwarding::Dsr;
+        web.retry_refused = Some(true);
+        change(&mut web);
+        let slice = slice("web-1", "web", &[("", Protocol::Tcp, 8080)], endpoints.clone());
+        let mut compiler = Compiler::new("here".into()).routed(routing);
+        compiler.update(&Cluster::from_events([Event::Service(web), Event::EndpointSlice(slice)]), &[]);
+        text(compiler.tables())
+    };
+    let (near, retries) = ("-> 10.244.0.1:8080", "refused connections are retried");
+    let outside = "refused connections are not retried, sent on as they came] -> 10.244.0.1:8080 10.244.0.2:8080";
+    assert_eq!(
+        of(Routing::Native, |_| {}),
+        [
+            format!("node port 30080 of IPv4/TCP [{retries}] {near}"),
+            format!("node port 30080 of IPv4/TCP from outside [{outside}"),
+            format!("10.96.0.1:80/TCP [{retries}] {near}"),
+        ]
+    );
+    let plain = of(Routing::Native, |web| web.forwarding = Forwarding::Snat);
+    assert_eq!(plain[1], format!("node port 30080 of IPv4/TCP from outside [{retries}] {near}"));
+    assert_eq!(of(Routing::Vxlan, |_| {}), plain, "the tunnel's ends know nodes and pods alone");
+    assert_eq!(of(Routing::Native, |web| web.affinity = Some(7)), plain, "each node remembers by itself");
+    assert_eq!(of(Routing::Native, |web| web.exposure.only_local = true)[1], plain[1], "nothing is sent on");
 }
 
 #[test]

@@ -54,6 +54,7 @@ fn web(endpoints: u8) -> [Event; 2] {
         locality: Default::default(),
         exposure: Default::default(),
         retry_refused: None,
+        forwarding: Default::default(),
         publish_not_ready: false,
         distribution: Default::default(),
         affinity: None,

@@ -78,7 +78,7 @@ async fn serve(spec: &TwinSpec, sockets: Sockets) -> Result<()> {
 }
 
 fn controllers(spec: &TwinSpec) -> kilter_controllers::Config {
-    kilter_controllers::Config { load_balancers: spec.lb_pools.clone(), ..Default::default() }
+    kilter_controllers::Config { load_balancers: spec.lb_pools.clone(), routing: spec.routing, ..Default::default() }
 }
 
 fn config(spec: &TwinSpec, sockets: Sockets, pki: &Pki) -> Result<Config> {

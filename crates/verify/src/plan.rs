@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use kilter_model::{Cluster, Family, Hints, Locality, NamespacedName, Node, Pod, Protocol, Service, ServicePort, Uid};
+use kilter_model::{
+    Cluster, Family, Hints, Locality, NamespacedName, Node, Pod, Protocol, Routing, Service, ServicePort, Uid,
+};
 use kilter_policy::Verdict;
 use kilter_policy::naive::{Answer, Party, Query, evaluate};
 use kilter_twin::internet;
@@ -86,13 +88,13 @@ impl Trial {
 
 /// Every pair of running pods on every port that either the pod or a Service declares, every pod to every
 /// Service, and the internet to every node port, load balancer and `hostPort`.
-pub fn plan(cluster: &Cluster) -> Vec<Trial> {
-    plan_sample(cluster, None)
+pub fn plan(cluster: &Cluster, routing: Routing) -> Vec<Trial> {
+    plan_sample(cluster, routing, None)
 }
 
 /// The same of so many pods alone, to each other and to as many Services: evenly spread over the lists,
 /// so that an unchanged cluster gives the same sample.
-pub fn plan_sample(cluster: &Cluster, sample: Option<usize>) -> Vec<Trial> {
+pub fn plan_sample(cluster: &Cluster, routing: Routing, sample: Option<usize>) -> Vec<Trial> {
     let pods = spread(cluster.pods().filter(|p| takes_part(p)).collect(), sample);
     let services: Vec<&Service> = spread(cluster.services().collect(), sample);
     let ports = listening_ports(cluster);
@@ -115,7 +117,7 @@ pub fn plan_sample(cluster: &Cluster, sample: Option<usize>) -> Vec<Trial> {
         }
         trials.extend(internet_trials(cluster, from));
     }
-    trials.extend(outside_trials(cluster));
+    trials.extend(outside_trials(cluster, routing));
     trials.extend(pods.iter().flat_map(|to| outside_host_port_trials(cluster, to)));
     trials
 }
@@ -303,15 +305,16 @@ fn can_all_be_tried(cluster: &Cluster, protocol: Protocol, backends: &BTreeSet<B
 }
 
 /// Node ports and addresses of load balancers, asked by the twin's internet.
-fn outside_trials(cluster: &Cluster) -> Vec<Trial> {
+fn outside_trials(cluster: &Cluster, routing: Routing) -> Vec<Trial> {
     let mut trials = Vec::new();
     for service in cluster.services() {
+        let balanced = Balanced { service, dsr: service.is_dsr(routing) };
         for (port, number) in service.ports.iter().filter_map(|port| Some((port, port.node_port?))) {
             for node in cluster.nodes() {
                 for address in node.addresses.iter().filter(|address| has_cluster_ip_of(service, **address)) {
                     let to = SocketAddr::new(*address, number);
                     let target = Target::NodePort { service: service.name.clone(), node: node.name.clone() };
-                    trials.extend(outside_trial(cluster, service, port, node, to, target));
+                    trials.extend(outside_trial(cluster, &balanced, port, node, to, target));
                 }
             }
         }
@@ -325,17 +328,25 @@ fn outside_trials(cluster: &Cluster) -> Vec<Trial> {
         for (address, node) in answered.filter(|(address, _)| admitted(address)) {
             for port in &service.ports {
                 let (to, target) = (SocketAddr::new(address, port.port), Target::LoadBalancer(service.name.clone()));
-                trials.extend(outside_trial(cluster, service, port, node, to, target));
+                trials.extend(outside_trial(cluster, &balanced, port, node, to, target));
             }
         }
     }
     trials
 }
 
-/// What arrives at `node`: a pod there sees the client, one elsewhere that node.
+/// A Service, as clients outside have it.
+struct Balanced<'a> {
+    service: &'a Service,
+    /// Whether packets are sent on to other nodes as they came.
+    dsr: bool,
+}
+
+/// What arrives at `node`: a pod there sees the client, one elsewhere that node, unless packets are sent on as they
+/// came; all nodes choose alike then, whatever is recommended to them.
 fn outside_trial(
     cluster: &Cluster,
-    service: &Service,
+    Balanced { service, dsr }: &Balanced<'_>,
     port: &ServicePort,
     node: &Node,
     to: SocketAddr,
@@ -345,13 +356,13 @@ fn outside_trial(
     let via = node.addresses.iter().copied().find(|address| address.is_ipv4() == to.is_ipv4())?;
     let all = backends(cluster, service, port, to.is_ipv4());
     let locality = if service.exposure.only_local { Locality::OnlyNode } else { Locality::Anywhere };
-    let chosen = near(cluster, all.clone(), locality, Some(&node.name));
+    let chosen = if *dsr { all.clone() } else { near(cluster, all.clone(), locality, Some(&node.name)) };
     // Without an endpoint here, but with some elsewhere, silence is right; it has no model to compare with.
     if (chosen.is_empty() && !all.is_empty()) || !can_all_be_tried(cluster, port.protocol, &chosen) {
         return None;
     }
     let expected = chosen.into_iter().filter_map(|it| {
-        let seen_as = (it.node.as_ref() != Some(&node.name)).then_some(via);
+        let seen_as = (it.node.as_ref() != Some(&node.name) && !dsr).then_some(via);
         let from = Party::Address(seen_as.unwrap_or_else(|| internet::server(family)));
         Some(Expected { seen_as, ..expect_from(cluster, from, &it.pod?, it.at, port.protocol) })
     });

@@ -22,7 +22,7 @@ pub fn verify<'a>(spec: &'a TwinSpec, options: &'a Options) -> LocalBoxFuture<'a
 async fn run(spec: &TwinSpec, options: &Options) -> Result<Report> {
     let started = Instant::now();
     let mut session = Session::open(spec, options).await?;
-    let trials = plan_sample(&session.settled().await?, options.sample);
+    let trials = plan_sample(&session.settled().await?, session.routing(), options.sample);
     let mut judged = session.attempt(trials).await?;
     if judged.iter().any(|j| j.finding.is_some()) {
         judged = again(&mut session, judged, options.sample).await?;
@@ -33,7 +33,7 @@ async fn run(spec: &TwinSpec, options: &Options) -> Result<Report> {
 async fn again(session: &mut Session, judged: Vec<Judged>, sample: Option<usize>) -> Result<Vec<Judged>> {
     let (mut settled, doubtful): (Vec<_>, Vec<_>) = judged.into_iter().partition(|j| j.finding.is_none());
     let same = |a: &Trial, b: &Trial| (&a.from, a.to, a.protocol) == (&b.from, b.to, b.protocol);
-    let trials = plan_sample(&session.settled().await?, sample);
+    let trials = plan_sample(&session.settled().await?, session.routing(), sample);
     let trials = trials.into_iter().filter(|t| doubtful.iter().any(|d| same(&d.trial, t))).collect();
     settled.extend(session.attempt(trials).await?);
     Ok(settled)

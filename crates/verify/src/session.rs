@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use kilter_cluster::Client;
-use kilter_model::{Cluster, Origin};
+use kilter_model::{Cluster, Origin, Routing};
 use kilter_policy::Verdict;
 use kilter_twin::{Layout, NodeClient, TwinSpec, internet};
 use kilter_wire::control::{Drop, NodeStatus, Outcome, Probe, ProbeResult};
@@ -64,6 +64,11 @@ impl Session {
     /// The twin's API.
     pub fn client(&self) -> &Client {
         &self.client
+    }
+
+    /// How the twin's nodes reach each other's pods.
+    pub fn routing(&self) -> Routing {
+        self.spec.routing
     }
 
     /// A fresh list of the API, once every node has in its kernel what the list shows.

@@ -230,4 +230,6 @@ pub struct Translation {
     pub from: (SocketAddr, SocketAddr),
     /// Source and destination as they go on.
     pub to: (SocketAddr, SocketAddr),
+    /// Its packets go on as they come, to the node of the pod in `to`. Then it is the connection's only direction.
+    pub sent_on: bool,
 }

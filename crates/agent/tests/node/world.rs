@@ -352,6 +352,7 @@ pub fn service(name: &str, endpoints: &[(Ipv4Addr, u16)]) -> [Event; 2] {
         locality: Default::default(),
         exposure: Default::default(),
         retry_refused: None,
+        forwarding: Default::default(),
         publish_not_ready: false,
         distribution: Default::default(),
         affinity: None,

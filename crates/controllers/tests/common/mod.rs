@@ -35,7 +35,7 @@ type Running = tokio::task::JoinHandle<Result<(), kilter_controllers::Error>>;
 fn start(client: &Client, node_grace: Duration) -> (CancellationToken, Running) {
     let stop = CancellationToken::new();
     let load_balancers = POOLS.map(|net| net.parse().unwrap()).into();
-    let config = kilter_controllers::Config { stop: stop.clone(), node_grace, load_balancers };
+    let config = kilter_controllers::Config { stop: stop.clone(), node_grace, load_balancers, ..Default::default() };
     (stop, tokio::spawn(kilter_controllers::run(client.clone(), config)))
 }
 

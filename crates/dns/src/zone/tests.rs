@@ -27,6 +27,7 @@ fn service(name: &str, cluster_ip: Option<&str>) -> Service {
         locality: Default::default(),
         exposure: Default::default(),
         retry_refused: None,
+        forwarding: Default::default(),
         publish_not_ready: false,
         distribution: Default::default(),
         affinity: None,

@@ -88,7 +88,7 @@ impl Stage {
 
     /// The trials of a fresh list, once what it shows is in every node's kernel.
     pub async fn trials(&self) -> Vec<Trial> {
-        plan(&self.session.settled().await.unwrap())
+        plan(&self.session.settled().await.unwrap(), self.session.routing())
     }
 
     /// What packets and model disagree about. Silence is asked once more: a packet may be lost; nothing

@@ -1,7 +1,7 @@
 //! KLT022: what is asked of Kilter in words that it does not know, and so takes for the default.
 
 use kilter_manifests::Object;
-use kilter_model::RETRY_REFUSED;
+use kilter_model::{FORWARDING, RETRY_REFUSED};
 use kilter_objects::expand::pod_template_pointer;
 use kilter_objects::value;
 use kilter_services::{HEAVIEST, WEIGHT_LABEL};
@@ -11,7 +11,8 @@ use crate::context::{Context, title};
 use crate::finding::VALUE_WITHOUT_EFFECT;
 
 pub fn check(context: &Context<'_>) -> Vec<Finding> {
-    context.objects().flat_map(|object| [weight(context, object), retry(context, object)]).flatten().collect()
+    let of = |object| [weight(context, object), retry(context, object), forwarding(context, object)];
+    context.objects().flat_map(of).flatten().collect()
 }
 
 fn weight(context: &Context<'_>, object: &Object) -> Option<Finding> {
@@ -28,6 +29,14 @@ fn retry(context: &Context<'_>, object: &Object) -> Option<Finding> {
     }
     let wanted = "`true` or `false`; the default is taken";
     judge(context, object, "/metadata/annotations", RETRY_REFUSED, |text| matches!(text, "true" | "false"), wanted)
+}
+
+fn forwarding(context: &Context<'_>, object: &Object) -> Option<Finding> {
+    if value::kind(&object.value) != "Service" {
+        return None;
+    }
+    let wanted = "`snat` or `dsr`; packets are sent on as with `snat`";
+    judge(context, object, "/metadata/annotations", FORWARDING, |text| matches!(text, "snat" | "dsr"), wanted)
 }
 
 fn judge(

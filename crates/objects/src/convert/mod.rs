@@ -18,7 +18,7 @@ pub use pod::{owner, pod, pod_ports};
 pub use policy::network_policy;
 pub(crate) use policy::parse_cidr;
 pub use topology::{namespace, node};
-pub use traffic::{endpoint_slice, service};
+pub use traffic::{endpoint_slice, forwarding, service};
 
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1 as discovery;

@@ -2,8 +2,8 @@ use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1 as discovery;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kilter_model::{
-    Distribution, Endpoint, EndpointPort, EndpointSlice, Exposure, Family, Hints, Locality, NamespacedName, Origin,
-    RETRY_REFUSED, Selector, Service, ServicePort, ServiceType, TargetPort,
+    Distribution, Endpoint, EndpointPort, EndpointSlice, Exposure, FORWARDING, Family, Forwarding, Hints, Locality,
+    NamespacedName, Origin, RETRY_REFUSED, Selector, Service, ServicePort, ServiceType, TargetPort,
 };
 
 use super::Context;
@@ -51,6 +51,7 @@ pub fn service(object: &core::Service, origin: Origin) -> Result<Service, Error>
         },
         affinity,
         retry_refused: retry_refused(&context, object)?,
+        forwarding: forwarding(object).unwrap_or_default(),
         exposure: exposure(&context, object)?,
         publish_not_ready: spec.publish_not_ready_addresses.unwrap_or(false),
         external_name: spec.external_name.filter(|n| !n.is_empty()).map(Into::into),
@@ -65,6 +66,18 @@ fn retry_refused(context: &Context, object: &core::Service) -> Result<Option<boo
     };
     let wrong = || context.error("metadata.annotations", format!("{RETRY_REFUSED}: {:?} is neither true nor false", text.1));
     text.1.parse().map(Some).map_err(|_| wrong())
+}
+
+/// What a Service says of how packets from outside are sent on; what it says wrongly, which counts for nothing.
+pub fn forwarding(object: &core::Service) -> Result<Forwarding, &str> {
+    match object.metadata.annotations.iter().flatten().find(|(key, _)| *key == FORWARDING) {
+        None => Ok(Forwarding::default()),
+        Some((_, text)) => match text.as_str() {
+            "snat" => Ok(Forwarding::Snat),
+            "dsr" => Ok(Forwarding::Dsr),
+            other => Err(other),
+        },
+    }
 }
 
 /// The default of `timeoutSeconds` (core/v1 `ClientIPConfig`): three hours.

@@ -5,10 +5,10 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
-use kilter_model::Protocol;
+use kilter_model::{Protocol, Routing};
 use kilter_policy::ProtocolClass;
 use kilter_services::{Announcements, Compiler, Frontend, Scope};
-use kilter_wire::loaded::Route;
+use kilter_wire::loaded::{Route, Translation};
 
 use super::{Finding, Proof, Subject, View};
 
@@ -18,7 +18,8 @@ pub(super) fn find(proof: &mut Proof, subject: Subject, what: String) {
 
 /// Each frontend must lead to exactly its backends; under which revision is nobody's business.
 pub(super) fn services(view: &View<'_>, proof: &mut Proof) {
-    let mut compiler = Compiler::new(view.expected.node.as_str().into());
+    let routing = if view.expected.tunnel.is_some() { Routing::Vxlan } else { Routing::Native };
+    let mut compiler = Compiler::new(view.expected.node.as_str().into()).routed(routing);
     compiler.update(view.cluster, &[]);
     let wanted = &compiler.tables().frontends;
     let loaded: BTreeMap<Frontend, _> =
@@ -153,11 +154,20 @@ pub(super) fn endpoints(view: &View<'_>, proof: &mut Proof) {
     }
 }
 
-/// A translated connection has a row for each direction, and each leads back to the other.
+/// A translated connection has a row for each direction, and each leads back to the other. One that is sent on has
+/// a single row, to a pod of another node.
 pub(super) fn translations(view: &View<'_>, proof: &mut Proof) {
     let turned = |(source, destination): (SocketAddr, SocketAddr)| (destination, source);
-    let loaded: BTreeMap<_, _> = view.loaded.translations.iter().map(|it| ((it.protocol, it.from), it.to)).collect();
-    proof.compared.insert("translations", loaded.len() as u64);
+    let (alone, both): (Vec<&Translation>, Vec<&Translation>) = view.loaded.translations.iter().partition(|it| it.sent_on);
+    let loaded: BTreeMap<_, _> = both.into_iter().map(|it| ((it.protocol, it.from), it.to)).collect();
+    proof.compared.insert("translations", view.loaded.translations.len() as u64);
+    for it in alone {
+        if let Some(what) = wrongly_sent_on(view, it) {
+            let protocol = ProtocolClass::of(it.protocol);
+            let what = format!("{} -> {} over {protocol} is sent on as it comes to {}, {what}", it.from.0, it.from.1, it.to.1);
+            find(proof, Subject::Flow, what);
+        }
+    }
     for ((protocol, from), to) in &loaded {
         let back = loaded.get(&(*protocol, turned(*to)));
         if back.is_some_and(|back| *back == turned(*from)) {
@@ -170,6 +180,23 @@ pub(super) fn translations(view: &View<'_>, proof: &mut Proof) {
         };
         find(proof, Subject::Flow, format!("{what} over {protocol} becomes {} -> {}, {found}", to.0, to.1));
     }
+}
+
+/// Why packets should not go on to where they do as they come.
+fn wrongly_sent_on(view: &View<'_>, row: &Translation) -> Option<&'static str> {
+    let contains = |blocks: &[IpNet], address: IpAddr| blocks.iter().any(|block| block.contains(&address));
+    let own = view.cluster.nodes().find(|node| *node.name == *view.expected.node);
+    let (client, backend) = (row.to.0, row.to.1.ip());
+    if client != row.from.0 {
+        return Some("under another address than its own");
+    }
+    if view.expected.tunnel.is_some() {
+        return Some("past the tunnel");
+    }
+    if own.is_some_and(|node| contains(&node.pod_cidrs, backend)) {
+        return Some("which is a pod of this node");
+    }
+    (!contains(&view.expected.pod_cidrs, backend)).then_some("which is no pod, so its node would not know the Service")
 }
 
 /// The node's own blocks are refused where no pod has the address, and nothing else in the pod network is.
