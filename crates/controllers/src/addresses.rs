@@ -1,5 +1,5 @@
-//! Services that ask for what is another's, or cannot be had. Nothing is refused, as in Kubernetes; but no node follows it, so
-//! somebody has to say why.
+//! Services that ask for what is another's, or cannot be had. Nothing is refused, as in Kubernetes; but no node
+//! follows it, so somebody has to say why.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -132,6 +132,7 @@ impl Reconcile for Addresses {
         };
         let mut known = lock(&self.known);
         let mut all = BTreeSet::new();
+        all.extend(sctp_ports(&service).map(|what| ("ProtocolNotServed", what)));
         all.extend(other_forwarding(&service, self.routing).map(|what| ("ForwardingIgnored", what)));
         for ip in service.spec.iter().flat_map(|spec| spec.external_ips.iter().flatten()) {
             if let Some(owner) = known.owner(ip, Some(key)) {
@@ -150,6 +151,15 @@ impl Reconcile for Addresses {
         }
         Ok(None)
     }
+}
+
+/// What of SCTP would have to be translated: its checksum covers the ports, and no program can compute it anew.
+fn sctp_ports(service: &Service) -> impl Iterator<Item = String> {
+    let translated = service.spec.iter().filter(|spec| spec.cluster_ip.as_deref() != Some("None"));
+    let ports = translated.flat_map(|spec| spec.ports.iter().flatten());
+    ports.filter(|port| port.protocol.as_deref() == Some("SCTP")).map(|port| {
+        format!("port {} of SCTP is not served: its clients must ask the pods' own addresses (clusterIP: None)", port.port)
+    })
 }
 
 /// Why packets from outside are not sent on as a Service asks.

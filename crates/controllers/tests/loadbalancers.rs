@@ -142,6 +142,10 @@ async fn who_asks_for_what_is_anothers_or_cannot_be_had_is_told() {
     for (name, how, affinity) in [("d", "DSR", "None"), ("e", "dsr", "ClientIP"), ("f", "dsr", "None"), ("g", "snat", "ClientIP")] {
         world.create::<Service>(annotated(name, how, affinity)).await;
     }
+    for (name, ip) in [("h", Value::Null), ("i", "None".into())] {
+        let ports = json!([{"name": "a", "port": 80}, {"name": "b", "port": 9899, "protocol": "SCTP"}]);
+        world.create::<Service>(json!({"metadata": {"name": name}, "spec": {"clusterIP": ip, "ports": ports}})).await;
+    }
     let told = world.eventually("all is told", async || {
         let events = world.list::<Event>("").await;
         let warnings = events.into_iter().filter(|event| event.type_.as_deref() == Some("Warning"));
@@ -150,7 +154,7 @@ async fn who_asks_for_what_is_anothers_or_cannot_be_had_is_told() {
         };
         let mut all: Vec<String> = warnings.map(said).collect();
         all.sort();
-        (all.len() >= 5).then_some(all)
+        (all.len() >= 6).then_some(all)
     });
     assert_eq!(
         told.await,
@@ -160,6 +164,7 @@ async fn who_asks_for_what_is_anothers_or_cannot_be_had_is_told() {
             format!("c ExternalIPInUse spec.externalIPs {ip} is an address of Service default/b: ports that both have are its"),
             "d ForwardingIgnored kilter.dev/forwarding: \"DSR\" is neither snat nor dsr; packets from outside are sent on under a node's address, as with snat".to_owned(),
             "e ForwardingIgnored kilter.dev/forwarding: dsr cannot be had: each node remembers by itself which client had which endpoint (sessionAffinity); packets from outside are sent on under a node's address, as with snat".to_owned(),
+            "h ProtocolNotServed port 9899 of SCTP is not served: its clients must ask the pods' own addresses (clusterIP: None)".to_owned(),
         ]
     );
     world.stop().await;

@@ -250,8 +250,6 @@ fn klt022_names_values_that_mean_nothing() {
         (pod("half"), Some("is \"half\"")),
         (service("forwarding", "dsr"), None),
         (service("forwarding", "DSR"), Some("is \"DSR\", and should be `snat` or `dsr`")),
-        (service("retry-refused", "false"), None),
-        (service("retry-refused", "off"), Some("is \"off\", and should be `true` or `false`")),
     ] {
         let found = check(&yaml);
         let found = found.iter().find(|it| it.rule.id == "KLT022").map(|it| it.message.as_str());

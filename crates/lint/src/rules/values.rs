@@ -1,7 +1,7 @@
 //! KLT022: what is asked of Kilter in words that it does not know, and so takes for the default.
 
 use kilter_manifests::Object;
-use kilter_model::{FORWARDING, RETRY_REFUSED};
+use kilter_model::FORWARDING;
 use kilter_objects::expand::pod_template_pointer;
 use kilter_objects::value;
 use kilter_services::{HEAVIEST, WEIGHT_LABEL};
@@ -11,8 +11,7 @@ use crate::context::{Context, title};
 use crate::finding::VALUE_WITHOUT_EFFECT;
 
 pub fn check(context: &Context<'_>) -> Vec<Finding> {
-    let of = |object| [weight(context, object), retry(context, object), forwarding(context, object)];
-    context.objects().flat_map(of).flatten().collect()
+    context.objects().flat_map(|object| [weight(context, object), forwarding(context, object)]).flatten().collect()
 }
 
 fn weight(context: &Context<'_>, object: &Object) -> Option<Finding> {
@@ -21,14 +20,6 @@ fn weight(context: &Context<'_>, object: &Object) -> Option<Finding> {
     let is_weight = |text: &str| text.parse().is_ok_and(|weight: u32| (1..=HEAVIEST).contains(&weight));
     let wanted = format!("a whole number of 1 to {HEAVIEST}; its pods have the weight 1");
     judge(context, object, &labels, WEIGHT_LABEL, is_weight, &wanted)
-}
-
-fn retry(context: &Context<'_>, object: &Object) -> Option<Finding> {
-    if value::kind(&object.value) != "Service" {
-        return None;
-    }
-    let wanted = "`true` or `false`; the default is taken";
-    judge(context, object, "/metadata/annotations", RETRY_REFUSED, |text| matches!(text, "true" | "false"), wanted)
 }
 
 fn forwarding(context: &Context<'_>, object: &Object) -> Option<Finding> {
