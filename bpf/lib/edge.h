@@ -32,10 +32,13 @@ static __noinline struct frontend_row *find_edge(const struct packet *packet)
 		.scope = SCOPE_OUTSIDE,
 	};
 	struct frontend_row *row = bpf_map_lookup_elem(&frontends, &frontend);
-	bool own = is_own_node(&packet->destination);
+	bool own;
 
-	if (row || (!own && (config.overlay || !is_other_node(&packet->destination))))
+	if (row)
 		return row;
+	own = is_own_node(&packet->destination);
+	if (!own && (config.overlay || !is_other_node(&packet->destination)))
+		return NULL;
 	frontend.address = any_address(&packet->destination);
 	row = bpf_map_lookup_elem(&frontends, &frontend);
 	/* A port of another node, which has sent the packet on as it came. */
