@@ -99,15 +99,21 @@ pub fn assert_life_ends(from: &Pod, own: IpAddr, server: &Pod, to: IpAddr) {
     let server = udp(&server.netns, to, 5000);
     let client = udp(&from.netns, own, 0);
     client.connect((to, 5000)).unwrap();
-    set_hops(&client, to, 1);
+    assert_two_hops(&client, to, &server);
+}
+
+/// What is sent with one hop left is told to be too little, and arrives with two. `to` is whom the client is connected to.
+#[track_caller]
+pub fn assert_two_hops(client: &UdpSocket, to: IpAddr, server: &UdpSocket) {
+    set_hops(client, to, 1);
     client.send(b"short").unwrap();
     // How a socket hears of "time exceeded" (ip(7), ipv6(7)).
-    let error = receive(&client, &mut [0; 8]).unwrap_err();
+    let error = receive(client, &mut [0; 8]).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(nix::libc::EHOSTUNREACH), "{error}");
-    set_hops(&client, to, 2);
+    set_hops(client, to, 2);
     client.send(b"enough").unwrap();
     let mut buffer = [0; 8];
-    assert_eq!(receive(&server, &mut buffer).unwrap(), 6, "{buffer:?}");
+    assert_eq!(receive(server, &mut buffer).unwrap(), 6, "{buffer:?}");
 }
 
 /// Signals that the whole process gets interrupt reads that have a time limit (signal(7)).
