@@ -30,7 +30,6 @@ pub use ports::{PortRange, PortSet, Protocol};
 pub use routing::Routing;
 pub use topology::{ContainerPort, HostPort, Namespace, Node, Pod, PodPhase, ZONE_LABEL};
 pub use traffic::{
-    Distribution, Endpoint, EndpointPort, EndpointSlice, Exposure, FORWARDING, Forwarding, Hints, LOAD_BALANCER_CLASS, Locality,
-    RETRY_REFUSED, Service,
-    ServicePort, ServiceType, TargetPort,
+    Distribution, Endpoint, EndpointPort, EndpointSlice, Exposure, FORWARDING, Forwarding, Hints, LOAD_BALANCER_CLASS,
+    Locality, RETRY_REFUSED, Service, ServicePort, ServiceType, TargetPort,
 };

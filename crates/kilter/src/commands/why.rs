@@ -19,7 +19,8 @@ pub struct WhyArgs {
     /// Who opens the connection: [NAMESPACE/]WORKLOAD, pod/X, node/X, an address, or internet.
     #[arg(value_name = "SRC")]
     pub from: String,
-    /// To whom: DST[:PORT[/PROTOCOL]], where DST may also be svc/X. Without a port: those it declares.
+    /// To whom: DST[:PORT[/PROTOCOL]], where DST may also be svc/X. Without a port: those it declares. A port of a node
+    /// (node/X:30080) is the Service or pod that it leads to.
     #[arg(value_name = "DST")]
     pub to: String,
     #[command(flatten)]
